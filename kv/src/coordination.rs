@@ -1,0 +1,138 @@
+//! The coordination service as a node sees it: a small tree of versioned znodes, with sessions that end.
+//!
+//! The trait has the shape of ZooKeeper (Hunt et al., "ZooKeeper: Wait-free coordination for Internet-scale systems", ATC
+//! 2010), reduced to what the store needs. What the store keeps there is in `registry.rs`.
+
+use async_trait::async_trait;
+use kv_core::SessionId;
+
+/// Opens sessions.
+#[async_trait]
+pub trait Coordination: Send + Sync {
+    /// Opens a new session.
+    async fn connect(&self) -> Result<Box<dyn Session>, CoordinationError>;
+}
+
+/// One session with the coordination service. Dropping it without `close` leaves it to time out.
+///
+/// Contract, asserted for every implementation by `conformance::check`:
+/// 1. a session id is never used twice; its ephemeral znodes go when it is closed or has not been heard of for the timeout;
+/// 2. `multi` is atomic: all of its operations happen or none; a version or existence check that fails is `Conflict`;
+/// 3. an answer of a later call is never older than that of an earlier one of the same session;
+/// 4. `read` and `children` leave a one-shot watch, set in the same step as the reading: a later change gives one
+///    [`SessionEvent::Changed`] of that path;
+/// 5. after `Expired` every call errs with `Expired`, for ever;
+/// 6. a call whose answer did not arrive in time is `Unknown`: it may have happened, or may happen yet.
+#[async_trait]
+pub trait Session: Send + Sync {
+    /// The session's id.
+    fn id(&self) -> SessionId;
+    /// Reads a znode, and watches it (its coming into being, too).
+    async fn read(&self, path: &str) -> Result<Option<Znode>, CoordinationError>;
+    /// The names of a znode's children, sorted, and watches them; empty where there is no such znode.
+    async fn children(&self, path: &str) -> Result<Vec<String>, CoordinationError>;
+    /// Does all of the changes or none. Missing parents of a created znode are made as persistent ones.
+    /// Returns for each change the znode's new version, and the path as created.
+    async fn multi(&self, changes: Vec<Change>) -> Result<Vec<Changed>, CoordinationError>;
+    /// Waits for the next event. Cancel-safe.
+    async fn event(&self) -> SessionEvent;
+    /// Ends the session at once, best effort.
+    async fn close(&self);
+}
+
+/// One change of a `multi`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Makes a znode that must not exist.
+    Create {
+        /// Where; with `Sequential`, a prefix.
+        path: String,
+        /// What it holds.
+        data: Vec<u8>,
+        /// How long it lives.
+        mode: CreateMode,
+    },
+    /// Replaces the data of a znode that must exist.
+    Set {
+        /// Where.
+        path: String,
+        /// The new data.
+        data: Vec<u8>,
+        /// The version that it must have; nothing for any.
+        version: Option<u64>,
+    },
+    /// Takes a znode away that must exist.
+    Delete {
+        /// Where.
+        path: String,
+        /// The version that it must have; nothing for any.
+        version: Option<u64>,
+    },
+}
+
+/// How long a znode lives and how it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateMode {
+    /// Until it is deleted.
+    Persistent,
+    /// As long as the session that made it.
+    Ephemeral,
+    /// As `Ephemeral`, with a ten-digit number appended that grows with every such znode of the parent.
+    EphemeralSequential,
+}
+
+/// What one change of a `multi` did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The znode, its sequence number included.
+    pub path: String,
+    /// Its version now.
+    pub version: u64,
+}
+
+/// A znode as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Znode {
+    /// What it holds.
+    pub data: Vec<u8>,
+    /// 0 when created, one more with each set.
+    pub version: u64,
+    /// The session that it lives as long as, for ephemeral ones.
+    pub owner: Option<SessionId>,
+}
+
+/// What a session tells without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A watched path may have changed: read it again.
+    Changed {
+        /// The watched path.
+        path: String,
+    },
+    /// Nothing has been heard from the service for a while. The session may live.
+    Disconnected,
+    /// The service is heard from again.
+    Connected,
+    /// The session is over, and its ephemeral znodes are gone.
+    Expired,
+}
+
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinationError {
+    /// A version, an existence check or an absence check did not hold; nothing happened.
+    #[error("the coordination service refused: the data has changed meanwhile")]
+    Conflict,
+    /// No answer in time: it may have happened, or may happen yet.
+    #[error("no answer from the coordination service in time")]
+    Unknown,
+    /// The session is over.
+    #[error("the session with the coordination service has expired")]
+    Expired,
+    /// The service could not be reached at all; nothing happened.
+    #[error("the coordination service cannot be reached")]
+    Unreachable,
+    /// What was read is not what a store of this version writes.
+    #[error("the coordination service holds data that this version cannot read")]
+    Unreadable,
+}

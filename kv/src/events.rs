@@ -1,0 +1,111 @@
+//! What happens inside a node, written down for the checker.
+
+use kv_core::{Epoch, NodeId, Offset, ShardId, ShardRecord, Version};
+
+/// One thing that happened inside a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A new incarnation of the node begins; its recovered log ends at `end`.
+    Started {
+        /// The last entry of the recovered log.
+        end: Version,
+        /// What recovery cut off, if anything: file and byte.
+        cut: Option<(String, u64)>,
+    },
+    /// The node saw this record published.
+    Shard(ShardRecord),
+    /// The log up to this entry is durable here.
+    Synced(ShardId, Version),
+    /// The entry was committed and applied here.
+    Committed {
+        /// Whose log.
+        shard: ShardId,
+        /// The entry.
+        version: Version,
+        /// The chained CRC-32 of the log up to it.
+        chain: u32,
+    },
+    /// The writer answered `ok`, having counted these members as having committed the entry.
+    Acknowledged {
+        /// Whose log.
+        shard: ShardId,
+        /// The entry.
+        version: Version,
+        /// The members, the writer included.
+        members: Vec<NodeId>,
+    },
+    /// Everything above `after` was removed from the log.
+    Truncated {
+        /// Whose log.
+        shard: ShardId,
+        /// The last entry's offset now.
+        after: Offset,
+    },
+    /// This node became the writer of the epoch.
+    Promoted(ShardId, Epoch),
+    /// This node stopped being the writer of the epoch.
+    Demoted(ShardId, Epoch),
+    /// This node promised the epoch.
+    Promised(ShardId, Epoch),
+    /// This node found E sealed voters and proposes the writer.
+    Elected {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch of the election.
+        epoch: Epoch,
+        /// Who was chosen.
+        writer: NodeId,
+    },
+    /// The writer gave up what stands above `after`, in the new epoch.
+    RolledBack {
+        /// The shard.
+        shard: ShardId,
+        /// The new epoch.
+        epoch: Epoch,
+        /// The last entry that stayed.
+        after: Offset,
+    },
+    /// The writer gave the role back (R17).
+    Released(ShardId, Epoch),
+    /// A message of an epoch below the promise was refused.
+    RefusedStale {
+        /// The shard.
+        shard: ShardId,
+        /// The stale epoch.
+        epoch: Epoch,
+        /// Who sent it.
+        from: NodeId,
+    },
+    /// A message contradicted a committed entry and was dropped: a bug, or a forged message.
+    Contradicted {
+        /// The shard.
+        shard: ShardId,
+        /// The offset in question.
+        offset: Offset,
+        /// Who sent it.
+        from: NodeId,
+    },
+    /// Under `Fencing::None`: committed entries above `after` were removed.
+    Forgot {
+        /// The shard.
+        shard: ShardId,
+        /// The last entry that stayed.
+        after: Offset,
+    },
+    /// The node stops because of an error.
+    Stopped(String),
+}
+
+/// Where events go. In the simulator into one global order; in production into the node's own file.
+pub trait Events: Send + Sync {
+    /// Writes an event down.
+    fn record(&self, event: Event);
+}
+
+/// Forgets every event.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEvents;
+
+impl Events for NoEvents {
+    fn record(&self, _event: Event) {}
+}

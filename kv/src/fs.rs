@@ -1,0 +1,61 @@
+//! The file system as a node sees it: one flat data folder that it owns alone.
+//!
+//! Writing is buffered (the page cache), and only [`File::sync`] makes bytes durable. After a failed write or sync a
+//! file must not be used again: the kernel may have dropped the dirty pages (Rebello et al., "Can Applications Recover
+//! from fsync Failures?", ATC 2020), so a retry that succeeds proves nothing.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+/// The data folder of one node.
+///
+/// Contract, asserted for every implementation by `conformance::check`:
+/// 1. `open` creates a missing file, empty;
+/// 2. `list` names every file, sorted;
+/// 3. `rename` replaces an existing target, atomically;
+/// 4. what `open`, `rename` and `remove` did to names survives a crash once `sync_names` returned;
+/// 5. `lock` fails with [`io::ErrorKind::WouldBlock`] while another holder of the folder lives.
+#[async_trait]
+pub trait FileSystem: Send + Sync {
+    /// Opens a file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// The names of all files, sorted.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Gives a file another name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Takes a file away.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes the names durable: the folder itself is synced.
+    async fn sync_names(&self) -> io::Result<()>;
+    /// Claims the folder until the returned guard is dropped.
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
+    /// Where the folder is, for error messages.
+    fn describe(&self) -> String;
+}
+
+/// One open file.
+///
+/// Contract, asserted for every implementation by `conformance::check`:
+/// 1. `read_at` sees every `write_at` and `set_len` that returned before it, and returns fewer bytes than asked for only
+///    at the end of the file;
+/// 2. once `sync` returns `Ok`, everything that was written before the call survives a crash;
+/// 3. without it, any part of that may be lost, and the last write may be torn.
+#[async_trait]
+pub trait File: Send + Sync {
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads from `position` into `buffer`; returns how many bytes there were.
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` at `position`, growing the file where needed.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts or grows the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes everything written so far durable.
+    async fn sync(&self) -> io::Result<()>;
+}

@@ -1,0 +1,193 @@
+//! How requests reach a node: what may be asked, and what may be answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_core::{Epoch, Fencing, Level, NodeId, Offset, ShardId, Slot, SlotRange, Version};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A client's request, checked against the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Reads a key.
+    Get {
+        /// The key.
+        key: Bytes,
+        /// How much the read promises.
+        level: Level,
+        /// For level `replica`: answer only when this has been applied.
+        token: Option<Version>,
+    },
+    /// Gives a key a value.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// Takes a key away.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The write is on Q nodes (`ok`).
+    Written {
+        /// The entry that it became; the session token, too.
+        version: Version,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The value of a key (`ok`).
+    Value {
+        /// The value; nothing if the key is absent.
+        value: Option<Bytes>,
+        /// The entry that wrote or deleted it, if that is known.
+        version: Option<Version>,
+        /// How far this node had applied: the session token.
+        token: Version,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// It did not happen and will not (`fail`).
+    Refused(Refusal),
+    /// Nobody knows yet whether it happened (`info`). Reads never end like this.
+    Unknown,
+}
+
+/// Why a request was definitely refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another shard or another node serves that.
+    Moved {
+        /// The slot of the key.
+        slot: Slot,
+        /// The shard that owns it, as far as this node knows.
+        shard: Option<ShardId>,
+        /// The shard's writer, as far as this node knows.
+        writer: Option<NodeId>,
+    },
+    /// The writer is not ready (it has just been elected, or is rolling back): try again soon.
+    TryAgain,
+    /// The replica has not applied as far as the session token asks, in time.
+    Behind,
+    /// The writer gave the write up and the giving up is committed (R10).
+    RolledBack,
+    /// The level could not be given in time (no lease, no confirmation).
+    Unconfirmed,
+}
+
+/// The cluster as one node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterMap {
+    /// The registered nodes and their RPC addresses.
+    pub nodes: BTreeMap<NodeId, String>,
+    /// The shards.
+    pub shards: BTreeMap<ShardId, ShardView>,
+}
+
+/// A shard in the cluster map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardView {
+    /// The configuration number.
+    pub epoch: Epoch,
+    /// The writer, if there is one.
+    pub writer: Option<NodeId>,
+    /// The members that count.
+    pub voters: BTreeSet<NodeId>,
+    /// Q.
+    pub write_quorum: usize,
+    /// What it owns.
+    pub slots: Vec<SlotRange>,
+    /// Which protocol it runs.
+    pub fencing: Fencing,
+}
+
+impl ClusterMap {
+    /// The shard that owns a slot.
+    #[must_use]
+    pub fn owner(&self, slot: Slot) -> Option<ShardId> {
+        self.shards
+            .iter()
+            .find(|(_, view)| view.slots.iter().any(|range| range.contains(slot)))
+            .map(|(shard, _)| *shard)
+    }
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Who answers.
+    pub node: NodeId,
+    /// The shard that it is a member of.
+    pub shard: Option<ShardId>,
+    /// The epoch that it writes in, if it is a writer that serves.
+    pub writer_of: Option<Epoch>,
+    /// The promise.
+    pub promised: Epoch,
+    /// The last entry of the log.
+    pub end: Version,
+    /// What is committed.
+    pub committed: Offset,
+    /// The log as runs of equal epoch: epoch, first and last offset.
+    pub runs: Vec<(Epoch, Offset, Offset)>,
+    /// The digest of the engine.
+    pub digest: u32,
+}
+
+/// A question to the driver, with the place for the answer.
+#[derive(Debug)]
+pub enum Ask {
+    /// A client's request; to be answered within the deadline, from now.
+    Request(Request, Duration, oneshot::Sender<Answer>),
+    /// How are you?
+    Status(oneshot::Sender<Status>),
+}
+
+/// Reaches a running node from anywhere in the process.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    /// The node.
+    pub node: NodeId,
+    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) cluster: watch::Receiver<ClusterMap>,
+}
+
+impl NodeHandle {
+    /// Asks the node and waits for the answer, at most a little longer than the deadline.
+    /// A node that stopped answers a write with `Unknown` and a read with `Refused(TryAgain)`.
+    pub async fn request(&self, request: Request, deadline: Duration) -> Answer {
+        let gone = match &request {
+            Request::Get { .. } => Answer::Refused(Refusal::TryAgain),
+            Request::Set { .. } | Request::Delete { .. } => Answer::Unknown,
+        };
+        let (reply, answer) = oneshot::channel();
+        if self
+            .asks
+            .send(Ask::Request(request, deadline, reply))
+            .await
+            .is_err()
+        {
+            return Answer::Refused(Refusal::TryAgain); // It never reached the log.
+        }
+        answer.await.unwrap_or(gone)
+    }
+
+    /// What the node says of itself; nothing once it has stopped.
+    pub async fn status(&self) -> Option<Status> {
+        let (reply, status) = oneshot::channel();
+        self.asks.send(Ask::Status(reply)).await.ok()?;
+        status.await.ok()
+    }
+
+    /// The cluster as the node knows it now.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterMap {
+        self.cluster.borrow().clone()
+    }
+}
