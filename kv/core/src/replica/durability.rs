@@ -74,9 +74,8 @@ impl Replica {
         for entry in &entries {
             self.log.append(entry.version);
         }
-        self.durability.pending.push_back(Pending::Append {
-            end: self.log.end(),
-        });
+        let end = self.log.end();
+        self.durability.pending.push_back(Pending::Log { end });
         effects.push(Effect::Append(entries));
     }
 
