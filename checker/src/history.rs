@@ -153,6 +153,13 @@ impl History {
             .map(|&index| &self.operations[index as usize])
     }
 
+    /// The operations on one key, each with its index in [`History::operations`].
+    pub(crate) fn on_key_indexed(&self, key: KeyId) -> impl Iterator<Item = (u32, &Operation)> {
+        self.by_key[key.0 as usize]
+            .iter()
+            .map(|&index| (index, &self.operations[index as usize]))
+    }
+
     /// Every key.
     pub fn key_ids(&self) -> impl Iterator<Item = KeyId> + use<> {
         (0..self.keys.len() as u32).map(KeyId)
