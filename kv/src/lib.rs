@@ -2,8 +2,10 @@
 pub mod agent;
 pub mod config;
 pub mod coordination;
+pub mod data_folder;
 pub mod engine;
 pub mod environment;
 pub mod events;
 pub mod fs;
 pub mod handle;
+pub mod wal;
