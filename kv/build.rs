@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_build::configure()
         .file_descriptor_set_path(&path)
         .skip_protoc_run()
+        .bytes(["."]) // Keys and values are not copied out of the buffer that they arrived in.
         .compile_protos(&["proto/kv.proto"], &["proto"])?;
     Ok(())
 }

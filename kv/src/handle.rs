@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv_core::{Epoch, Fencing, Level, NodeId, Offset, ShardId, Slot, SlotRange, Version};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +141,9 @@ pub struct Status {
     pub digest: u32,
 }
 
+/// How much longer than the deadline the driver's own answer is waited for.
+const ANSWER_GRACE: Duration = Duration::from_millis(250);
+
 /// A question to the driver, with the place for the answer.
 #[derive(Debug)]
 pub enum Ask {
@@ -159,23 +163,39 @@ pub struct NodeHandle {
 }
 
 impl NodeHandle {
+    /// Reaches the node whose driver answers what comes out of `asks`, and which keeps `cluster` up to date.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        asks: mpsc::Sender<Ask>,
+        cluster: watch::Receiver<ClusterMap>,
+    ) -> Self {
+        Self {
+            node,
+            asks,
+            cluster,
+        }
+    }
+
     /// Asks the node and waits for the answer, at most a little longer than the deadline.
-    /// A node that stopped answers a write with `Unknown` and a read with `Refused(TryAgain)`.
+    ///
+    /// What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
     pub async fn request(&self, request: Request, deadline: Duration) -> Answer {
-        let gone = match &request {
+        let unanswered = match &request {
             Request::Get { .. } => Answer::Refused(Refusal::TryAgain),
             Request::Set { .. } | Request::Delete { .. } => Answer::Unknown,
         };
-        let (reply, answer) = oneshot::channel();
-        if self
-            .asks
-            .send(Ask::Request(request, deadline, reply))
-            .await
-            .is_err()
-        {
+        let asked = Instant::now();
+        let Ok(Ok(place)) = tokio::time::timeout(deadline, self.asks.reserve()).await else {
             return Answer::Refused(Refusal::TryAgain); // It never reached the log.
+        };
+        let rest = deadline.saturating_sub(asked.elapsed());
+        let (reply, answer) = oneshot::channel();
+        place.send(Ask::Request(request, rest, reply));
+        match tokio::time::timeout(rest + ANSWER_GRACE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => unanswered,
         }
-        answer.await.unwrap_or(gone)
     }
 
     /// What the node says of itself; nothing once it has stopped.

@@ -1,0 +1,192 @@
+//! The connections of a client, and what one attempt over them came to.
+//!
+//! What a failure means for a write hangs on one question: was anything sent? Connecting and sending are two steps here,
+//! so that it has an answer. Failing to connect is definite. Once the request has been handed to a connection nothing is
+//! definite any more, whatever gRPC's status says (`Unavailable`, `Cancelled`, `DeadlineExceeded`: the request may have
+//! been carried out all the same), but for two exceptions: the status codes with which a node refuses a request as such,
+//! and "connection refused", which a kept connection reports when it was found closed and could not be made again: that
+//! error comes from `connect` alone, before the request leaves.
+//!
+//! A connection that failed in any way is dropped, so that the next attempt over it starts with connecting.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use kv_core::NodeId;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::trial::Trial;
+use super::{Effect, Ended, effect};
+use crate::error::{Fail, Outcome, Unsure};
+use crate::handle::Request;
+use crate::wire::proto::kv_client::KvClient;
+use crate::wire::{self, Info, MESSAGE_BYTES_MAX, Reply, WireError, proto};
+
+/// How often an idle connection is asked whether its other end lives, and how long that may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// The connections of a client.
+#[derive(Debug)]
+pub(super) struct Links {
+    kept: BTreeMap<String, KvClient<Channel>>,
+    connect_each_time: bool,
+}
+
+impl Links {
+    pub(super) fn new(connect_each_time: bool) -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            connect_each_time,
+        }
+    }
+
+    /// Sends a request to an address and waits for the reply.
+    pub(super) async fn attempt(
+        &mut self,
+        address: &str,
+        request: &Request,
+        trial: &Trial,
+    ) -> Ended {
+        let Some(mut client) = self.connect(address, trial.attempt_time()).await else {
+            return Ended::NotSent;
+        };
+        let time = match effect(request) {
+            Effect::Read => trial.attempt_time(),
+            Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
+        };
+        let sent = send(&mut client, request, time);
+        let ended = match tokio::time::timeout(time, sent).await {
+            Ok(Ok(Ok(reply))) => return Ended::Replied(reply),
+            Ok(Ok(Err(error))) => broken(address, Status::internal(error.to_string())),
+            Ok(Err(status)) => classify(address, status),
+            Err(_) => Ended::Lost(Unsure::Unanswered {
+                address: address.to_owned(),
+            }),
+        };
+        self.kept.remove(address);
+        ended
+    }
+
+    /// Asks an address for its map and its status.
+    pub(super) async fn info(&mut self, address: &str, timeout: Duration) -> Result<Info, Fail> {
+        let unreachable = || Fail::Unreachable {
+            tried: vec![address.to_owned()],
+        };
+        let mut client = self
+            .connect(address, timeout)
+            .await
+            .ok_or_else(unreachable)?;
+        let asked = client.info(proto::InfoRequest {});
+        let info = match tokio::time::timeout(timeout, asked).await {
+            Ok(Ok(reply)) => wire::info_from_proto(reply.into_inner()).map_err(Fail::from),
+            Ok(Err(_)) | Err(_) => Err(unreachable()),
+        };
+        if info.is_err() {
+            self.kept.remove(address);
+        }
+        info
+    }
+
+    /// Asks the node at an address to stop.
+    pub(super) async fn kill(&mut self, address: &str, timeout: Duration) -> Outcome<NodeId> {
+        let Some(mut client) = self.connect(address, timeout).await else {
+            let tried = vec![address.to_owned()];
+            return Outcome::Fail(Fail::Unreachable { tried });
+        };
+        let asked = client.kill(proto::KillRequest {});
+        match tokio::time::timeout(timeout, asked).await {
+            Ok(Ok(reply)) => Outcome::Ok(wire::kill_from_proto(reply.get_ref())),
+            Ok(Err(status)) => match classify(address, status) {
+                Ended::Rejected(status) => Outcome::Fail(Fail::Rejected(status)),
+                Ended::Lost(reason) => Outcome::Info(reason),
+                Ended::NotSent | Ended::Replied(_) => Outcome::Fail(Fail::Unreachable {
+                    tried: vec![address.to_owned()],
+                }),
+            },
+            Err(_) => Outcome::Info(Unsure::Unanswered {
+                address: address.to_owned(),
+            }),
+        }
+    }
+
+    /// A connection to an address; nothing if it could not be made, and then nothing was sent.
+    async fn connect(&mut self, address: &str, timeout: Duration) -> Option<KvClient<Channel>> {
+        if self.connect_each_time {
+            self.kept.remove(address);
+        }
+        if let Some(client) = self.kept.get(address) {
+            return Some(client.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .ok()?
+            .connect_timeout(timeout)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE);
+        let channel = tokio::time::timeout(timeout, endpoint.connect())
+            .await
+            .ok()?
+            .ok()?;
+        let client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        self.kept.insert(address.to_owned(), client.clone());
+        Some(client)
+    }
+}
+
+/// Sends a request over a connection. The node gets nine tenths of the time, so that its answer can come back in it.
+async fn send(
+    client: &mut KvClient<Channel>,
+    request: &Request,
+    time: Duration,
+) -> Result<Result<Reply, WireError>, Status> {
+    let deadline = time.mul_f64(0.9);
+    match request.clone() {
+        Request::Get { key, level, token } => {
+            let request = wire::get_to_proto(key, level, token, deadline);
+            let reply = client.get(request).await?.into_inner();
+            Ok(wire::read_reply_from_proto(reply))
+        }
+        Request::Set { key, value } => {
+            let request = wire::set_to_proto(key, value, deadline);
+            let reply = client.set(request).await?.into_inner();
+            Ok(wire::write_reply_from_proto(reply))
+        }
+        Request::Delete { key } => {
+            let request = wire::delete_to_proto(key, deadline);
+            let reply = client.delete(request).await?.into_inner();
+            Ok(wire::write_reply_from_proto(reply))
+        }
+    }
+}
+
+/// What a status says about a request that was handed to a connection.
+fn classify(address: &str, status: Status) -> Ended {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::Unimplemented => Ended::Rejected(status),
+        _ if was_refused(&status) => Ended::NotSent,
+        _ => broken(address, status),
+    }
+}
+
+fn broken(address: &str, status: Status) -> Ended {
+    Ended::Lost(Unsure::Broken {
+        address: address.to_owned(),
+        status,
+    })
+}
+
+/// Whether the operating system refused the connection.
+fn was_refused(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
+}

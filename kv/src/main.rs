@@ -1,0 +1,2 @@
+//! The `kv` command.
+fn main() {}

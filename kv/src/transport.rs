@@ -1,0 +1,216 @@
+//! The links to the other members over gRPC: production's [`Transport`].
+//!
+//! A link is one bounded queue and one stream a peer. What does not fit into the queue is dropped, and so is what is in
+//! it when the peer cannot be reached: it would be stale by the time it arrives, and the protocol repeats what matters.
+//! What arrives here comes in through the server's `Peer` service, on streams that the others opened.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream;
+use kv_core::{Message, NodeId};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Endpoint;
+
+use crate::backoff::Backoff;
+use crate::environment::{Deliver, Transport};
+use crate::wire::proto::Envelope;
+use crate::wire::proto::peer_client::PeerClient;
+use crate::wire::{MESSAGE_BYTES_MAX, envelope_to_proto};
+
+/// The most messages that wait for one peer.
+const QUEUE_MESSAGES_MAX: usize = 256;
+
+/// The most messages that are handed to the connection but not yet written.
+const STREAM_MESSAGES_MAX: usize = 4;
+
+/// The first and the longest wait before connecting again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often an idle link is asked whether its other end lives, and how long that may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// Links to the other members. Dropping it closes them.
+#[derive(Debug)]
+pub struct GrpcTransport {
+    node: NodeId,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Debug)]
+struct Peers {
+    links: BTreeMap<NodeId, PeerLink>,
+    rng: StdRng,
+}
+
+#[derive(Debug)]
+struct PeerLink {
+    queue: mpsc::Sender<Message>,
+    address: watch::Sender<String>,
+}
+
+impl GrpcTransport {
+    /// The links of `node`; the jitter of reconnecting comes from `seed`.
+    #[must_use]
+    pub fn new(node: NodeId, seed: u64) -> Arc<Self> {
+        let peers = Peers {
+            links: BTreeMap::new(),
+            rng: StdRng::seed_from_u64(seed),
+        };
+        Arc::new(Self {
+            node,
+            peers: Mutex::new(peers),
+        })
+    }
+}
+
+impl Transport for GrpcTransport {
+    /// Does nothing: the server hands incoming messages to the same `deliver`.
+    fn listen(&self, _deliver: Deliver) {}
+
+    fn reach(&self, addresses: &BTreeMap<NodeId, String>) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.links.retain(|peer, _| addresses.contains_key(peer));
+        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != self.node) {
+            if let Some(link) = peers.links.get(peer) {
+                link.address.send_if_modified(|known| {
+                    let moved = known != address;
+                    known.clone_from(address);
+                    moved
+                });
+            } else {
+                let (queue, messages) = mpsc::channel(QUEUE_MESSAGES_MAX);
+                let (sender, receiver) = watch::channel(address.clone());
+                let link = Link {
+                    from: self.node,
+                    to: *peer,
+                    messages,
+                    address: receiver,
+                    rng: StdRng::seed_from_u64(peers.rng.random()),
+                };
+                tokio::spawn(link.run());
+                let address = sender;
+                peers.links.insert(*peer, PeerLink { queue, address });
+            }
+        }
+    }
+
+    fn send(&self, to: NodeId, message: Message) {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = peers.links.get(&to) {
+            let _ = link.queue.try_send(message); // Full: dropped, as the contract allows.
+        }
+    }
+}
+
+/// How a stretch of a link's life ended.
+enum Stretch {
+    /// Connect again, at once: the peer has moved.
+    Moved,
+    /// Connect again, after a while.
+    Lost,
+    /// The transport is gone.
+    Closed,
+}
+
+/// One link, from the side of its task.
+struct Link {
+    from: NodeId,
+    to: NodeId,
+    messages: mpsc::Receiver<Message>,
+    address: watch::Receiver<String>,
+    rng: StdRng,
+}
+
+impl Link {
+    async fn run(mut self) {
+        let (first, max) = BACKOFF;
+        let mut backoff = Backoff::new(first, max);
+        loop {
+            let address = self.address.borrow_and_update().clone();
+            let stretch = match self.connect(&address).await {
+                Some(peer) => {
+                    backoff.reset();
+                    self.forward(peer).await
+                }
+                None => Stretch::Lost,
+            };
+            match stretch {
+                Stretch::Moved => {}
+                Stretch::Closed => return,
+                Stretch::Lost => {
+                    let wait = backoff.draw(&mut self.rng);
+                    if !self.pause(wait).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, address: &str) -> Option<PeerClient<tonic::transport::Channel>> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .ok()?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true);
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
+        let channel = connecting.await.ok()?.ok()?;
+        Some(PeerClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// Hands messages to the stream for as long as it holds.
+    async fn forward(&mut self, mut peer: PeerClient<tonic::transport::Channel>) -> Stretch {
+        let (written, unwritten) = mpsc::channel::<Envelope>(STREAM_MESSAGES_MAX);
+        let envelopes = stream::unfold(unwritten, |mut unwritten| async {
+            let envelope = unwritten.recv().await?;
+            Some((envelope, unwritten))
+        });
+        let call = peer.deliver(envelopes);
+        let mut call = std::pin::pin!(call);
+        loop {
+            let next = async {
+                let Ok(place) = written.reserve().await else {
+                    return Some(Stretch::Lost);
+                };
+                let Some(message) = self.messages.recv().await else {
+                    return Some(Stretch::Closed);
+                };
+                place.send(envelope_to_proto(self.from, self.to, &message));
+                None
+            };
+            tokio::select! {
+                biased;
+                _ = &mut call => return Stretch::Lost,
+                moved = self.address.changed() => {
+                    return if moved.is_ok() { Stretch::Moved } else { Stretch::Closed };
+                }
+                stretch = next => if let Some(stretch) = stretch {
+                    return stretch;
+                },
+            }
+        }
+    }
+
+    /// Waits, dropping what comes in meanwhile; says whether the transport is still there.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        let mut over = std::pin::pin!(tokio::time::sleep(wait));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut over => return true,
+                moved = self.address.changed() => return moved.is_ok(),
+                message = self.messages.recv() => if message.is_none() {
+                    return false;
+                },
+            }
+        }
+    }
+}
