@@ -8,14 +8,15 @@ mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kv_core::{Input, Message, NodeId, Replica, RequestId, ShardId, Timer, Version};
+use kv_core::{Input, Message, NodeId, Replica, RequestId, SessionId, ShardId, Timer, Version};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::agent::{AgentHandle, Command, Lease, Notice};
+use crate::agent::{AgentHandle, Command, Notice};
 use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::environment::{Clock, Environment, Transport};
@@ -39,6 +40,13 @@ pub(crate) struct Sources {
     pub(crate) synced: mpsc::UnboundedReceiver<Result<Synced, WalError>>,
     /// The coordination agent.
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
+}
+
+/// A session that is known to live until a moment of the node's own clock (R16).
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    session: SessionId,
+    until: Duration,
 }
 
 /// What performs a replica's effects.
@@ -176,8 +184,8 @@ impl Driver {
             }
             Notice::Lock(granted) => self.step(Input::Lock(granted)),
             Notice::Set(result) => self.step(Input::Set(result)),
-            Notice::Lease(lease) => {
-                self.lease = Some(lease);
+            Notice::Lease { session, until } => {
+                self.lease = Some(Lease { session, until });
                 Ok(())
             }
         }
@@ -208,7 +216,7 @@ impl Driver {
     fn next_wake(&self) -> Instant {
         let timer = self.timers.values().min().copied();
         let deadline = self.deadlines.first_key_value().map(|((at, _), ())| *at);
-        let far = Instant::now() + std::time::Duration::from_secs(3600);
+        let far = Instant::now() + Duration::from_secs(3600);
         timer.into_iter().chain(deadline).min().unwrap_or(far)
     }
 

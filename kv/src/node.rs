@@ -24,7 +24,6 @@ const ASKS_MAX: usize = 4096;
 const MESSAGES_MAX: usize = 16 * 1024;
 
 /// A running node. Dropping it stops its tasks, as if the process had been killed.
-#[derive(Debug)]
 pub struct Node {
     handle: NodeHandle,
     driver: JoinHandle<NodeError>,
