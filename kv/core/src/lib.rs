@@ -1,6 +1,7 @@
 //! The replication protocol, sans-IO. (Header is written with `replica.rs`.)
 pub mod limits;
 mod message;
+pub mod placement;
 mod record;
 mod slots;
 mod types;
