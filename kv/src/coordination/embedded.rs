@@ -131,8 +131,12 @@ impl Embedded {
 #[async_trait]
 impl Coordination for Embedded {
     async fn connect(&self) -> Result<Box<dyn Session>, CoordinationError> {
-        let open = |tree: &mut Tree| Ok(tree.open_session(None));
-        let id = self
+        // Its handle exists before the saving is awaited: where that is given up, the session ends like any other.
+        let open = |tree: &mut Tree| {
+            let (id, shared) = (tree.open_session(None), self.shared.clone());
+            Ok(EmbeddedSession { id, shared })
+        };
+        let session = self
             .shared
             .perform(open)
             .await
@@ -140,8 +144,7 @@ impl Coordination for Embedded {
                 CoordinationError::Unknown => CoordinationError::Unreachable,
                 other => other,
             })?;
-        let shared = self.shared.clone();
-        Ok(Box::new(EmbeddedSession { id, shared }))
+        Ok(Box::new(session))
     }
 }
 
