@@ -23,6 +23,7 @@
 pub mod limits;
 mod log;
 mod message;
+pub mod placement;
 mod record;
 mod replica;
 mod slots;
