@@ -25,6 +25,7 @@ mod task;
 
 use std::time::Duration;
 
+pub use kv_core::SetResult;
 use kv_core::{Observed, SessionId, ShardRecord};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -75,17 +76,6 @@ pub enum Notice {
         /// Its earliest end, on the node's [`Clock`](crate::environment::Clock).
         until: Duration,
     },
-}
-
-/// How a conditional set ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetResult {
-    /// The record is set, with this revision.
-    Done(u64),
-    /// Another revision was there; nothing happened.
-    Conflict,
-    /// Nobody knows: read again (R12).
-    Unknown,
 }
 
 /// How far a node's agent has come.
