@@ -40,6 +40,8 @@ pub(crate) struct Sources {
     pub(crate) synced: mpsc::UnboundedReceiver<Result<Synced, WalError>>,
     /// The coordination agent.
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
+    /// Where the nodes are.
+    pub(crate) cluster: watch::Receiver<ClusterMap>,
 }
 
 /// A session that is known to live until a moment of the node's own clock (R16).
@@ -132,6 +134,10 @@ impl Driver {
                     }
                     self.on_asks(asks)
                 }
+                Ok(()) = sources.cluster.changed() => {
+                    self.transport.reach(&sources.cluster.borrow_and_update().nodes);
+                    Ok(())
+                }
                 () = tokio::time::sleep_until(wake) => Ok(()),
             };
             if let Err(error) = turn.and_then(|()| self.fire_due(Instant::now())) {
@@ -177,7 +183,8 @@ impl Driver {
                 if self.shard.is_none() {
                     self.shard = Some(shard);
                     if self.unsynced.is_empty() {
-                        self.events.record(Event::Synced(shard, self.replica.synced()));
+                        self.events
+                            .record(Event::Synced(shard, self.replica.synced()));
                     }
                 }
                 self.step(Input::Record(observed))
@@ -238,4 +245,3 @@ impl Driver {
         self.agent.command(command);
     }
 }
-

@@ -49,7 +49,10 @@ impl Node {
             applied: engine.applied().version.offset,
         });
         let end = replica.log().end();
-        environment.events.record(Event::Started { end, cut: recovered.cut });
+        environment.events.record(Event::Started {
+            end,
+            cut: recovered.cut,
+        });
 
         let (asks_sender, asks) = mpsc::channel(ASKS_MAX);
         let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
@@ -63,8 +66,15 @@ impl Node {
         environment.transport.listen(deliver.clone());
         let server =
             server::serve(&config.listen, handle.clone(), deliver, config.allow_kill).await?;
+        let cluster = agent.cluster();
         let driver = Driver::new(config, &environment, replica, log, engine, agent);
-        let sources = Sources { asks, messages, synced, notices };
+        let sources = Sources {
+            asks,
+            messages,
+            synced,
+            notices,
+            cluster,
+        };
         Ok(Self {
             handle,
             log_task: tokio::spawn(log_writer.run(synced_sender)),

@@ -20,6 +20,7 @@
 //!    Records are also put in unasked, whenever they or the liveness of the writer's session change.
 //! 8. **Recovery.** A restarted replica gets exactly what was durable ([`Recovered`]), read by [`follows`] (R21).
 
+pub mod invariants;
 pub mod limits;
 mod log;
 mod message;

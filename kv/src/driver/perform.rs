@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use kv_core::limits::BATCH_BYTES_MAX;
-use kv_core::{Body, Effect, Entry, Epoch, Fencing, Message, NodeId, Notable, Offset, Operation, Version};
+use kv_core::{
+    Body, Effect, Entry, Epoch, Fencing, Message, NodeId, Notable, Offset, Operation, Version,
+};
 
 use super::Driver;
 use crate::agent::Command;
@@ -15,7 +17,8 @@ impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) -> Result<(), NodeError> {
         match effect {
             Effect::Append(entries) => {
-                self.unsynced.push_back(entries.last().map(|entry| entry.version));
+                self.unsynced
+                    .push_back(entries.last().map(|entry| entry.version));
                 self.log.append(entries);
             }
             Effect::Truncate { after } => {
@@ -27,7 +30,13 @@ impl Driver {
                 self.log.promise(epoch);
             }
             Effect::Send { to, message } => self.transport.send(to, message),
-            Effect::Ship { to, epoch, prev, last, committed } => {
+            Effect::Ship {
+                to,
+                epoch,
+                prev,
+                last,
+                committed,
+            } => {
                 self.perform_ship(to, epoch, prev, last, committed)?;
             }
             Effect::Apply { upto } => self.perform_apply(upto)?,
@@ -64,7 +73,11 @@ impl Driver {
                 false => Vec::new(),
             };
             let next = entries.last().map(|entry| entry.version);
-            let body = Body::Prepare { prev, entries, committed };
+            let body = Body::Prepare {
+                prev,
+                entries,
+                committed,
+            };
             self.transport.send(to, Message { epoch, body });
             match next {
                 Some(next) if next.offset < last => prev = next,
@@ -87,7 +100,11 @@ impl Driver {
                 self.chains.note(entry.version, chain);
                 if let Some(shard) = self.shard {
                     let version = entry.version;
-                    self.events.record(Event::Committed { shard, version, chain });
+                    self.events.record(Event::Committed {
+                        shard,
+                        version,
+                        chain,
+                    });
                 }
             }
             self.engine.apply(&Batch { entries, chain })?;
@@ -105,15 +122,29 @@ impl Driver {
             Notable::Promoted(epoch) => Event::Promoted(shard, epoch),
             Notable::Demoted(epoch) => Event::Demoted(shard, epoch),
             Notable::Promised(epoch) => Event::Promised(shard, epoch),
-            Notable::Elected { epoch, writer } => Event::Elected { shard, epoch, writer },
-            Notable::RolledBack { epoch, after } => Event::RolledBack { shard, epoch, after },
+            Notable::Elected { epoch, writer } => Event::Elected {
+                shard,
+                epoch,
+                writer,
+            },
+            Notable::RolledBack { epoch, after } => Event::RolledBack {
+                shard,
+                epoch,
+                after,
+            },
             Notable::Released(epoch) => Event::Released(shard, epoch),
             Notable::Truncated { after } => Event::Truncated { shard, after },
-            Notable::Acknowledged { version, members } => {
-                Event::Acknowledged { shard, version, members }
-            }
+            Notable::Acknowledged { version, members } => Event::Acknowledged {
+                shard,
+                version,
+                members,
+            },
             Notable::RefusedStale { epoch, from } => Event::RefusedStale { shard, epoch, from },
-            Notable::Contradicted { offset, from } => Event::Contradicted { shard, offset, from },
+            Notable::Contradicted { offset, from } => Event::Contradicted {
+                shard,
+                offset,
+                from,
+            },
             Notable::Forgot { after } => Event::Forgot { shard, after },
         });
     }
@@ -149,7 +180,9 @@ pub(super) struct Chains {
 
 impl Chains {
     pub(super) fn new(fencing: Fencing) -> Self {
-        Self { kept: (fencing == Fencing::None).then(BTreeMap::new) }
+        Self {
+            kept: (fencing == Fencing::None).then(BTreeMap::new),
+        }
     }
 
     fn note(&mut self, version: Version, chain: u32) {
@@ -159,7 +192,9 @@ impl Chains {
     }
 
     fn back_to(&mut self, after: Offset) -> Applied {
-        let Some(kept) = &mut self.kept else { return Applied::default() };
+        let Some(kept) = &mut self.kept else {
+            return Applied::default();
+        };
         kept.split_off(&after.next());
         kept.get(&after).copied().unwrap_or_default()
     }

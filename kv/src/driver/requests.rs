@@ -31,7 +31,11 @@ impl Driver {
                     if let Some(request) = self.wait(key, deadline, reply) {
                         let holds = self.lease_holds();
                         self.step(Input::Lease(holds))?;
-                        self.step(Input::Read { request, level, token })?;
+                        self.step(Input::Read {
+                            request,
+                            level,
+                            token,
+                        })?;
                     }
                 }
                 Ask::Request(Request::Set { key, value }, deadline, reply) => {
@@ -58,9 +62,10 @@ impl Driver {
         reply: oneshot::Sender<Answer>,
     ) -> Option<RequestId> {
         let slot = slot_of(&key);
-        let owned = self.replica.observed().is_some_and(|seen| {
-            seen.record.slots.iter().any(|range| range.contains(slot))
-        });
+        let owned = self
+            .replica
+            .observed()
+            .is_some_and(|seen| seen.record.slots.iter().any(|range| range.contains(slot)));
         if !owned {
             let _ = reply.send(Answer::Refused(self.moved(slot)));
             return None;
@@ -69,7 +74,14 @@ impl Driver {
         let request = self.last_request;
         let deadline = Instant::now() + deadline;
         self.deadlines.insert((deadline, request), ());
-        self.waiting.insert(request, Waiting { key, deadline, reply });
+        self.waiting.insert(
+            request,
+            Waiting {
+                key,
+                deadline,
+                reply,
+            },
+        );
         Some(request)
     }
 
@@ -78,7 +90,11 @@ impl Driver {
         let cluster = self.cluster.borrow();
         let shard = cluster.owner(slot);
         let writer = shard.and_then(|shard| cluster.shards.get(&shard)?.writer);
-        Refusal::Moved { slot, shard, writer }
+        Refusal::Moved {
+            slot,
+            shard,
+            writer,
+        }
     }
 
     /// Takes a client off the list.
@@ -95,11 +111,17 @@ impl Driver {
         request: RequestId,
         level: Level,
     ) -> Result<(), NodeError> {
-        let Some(waiting) = self.waiting.get(&request) else { return Ok(()) };
+        let Some(waiting) = self.waiting.get(&request) else {
+            return Ok(());
+        };
         let found = self.engine.get(&waiting.key)?;
         if level == Level::Lease && !self.lease_holds() {
             self.follow_ups.push_back(Input::Lease(false));
-            self.follow_ups.push_back(Input::Read { request, level: Level::Quorum, token: None });
+            self.follow_ups.push_back(Input::Read {
+                request,
+                level: Level::Quorum,
+                token: None,
+            });
             return Ok(());
         }
         let (Some(waiting), Some(shard)) = (self.answered(request), self.shard) else {
@@ -108,19 +130,28 @@ impl Driver {
         let version = found.as_ref().map(|found| found.version);
         let value = found.and_then(|found| found.value);
         let token = self.engine.applied().version;
-        let _ = waiting.reply.send(Answer::Value { value, version, token, shard });
+        let _ = waiting.reply.send(Answer::Value {
+            value,
+            version,
+            token,
+            shard,
+        });
         Ok(())
     }
 
     pub(super) fn perform_reply(&mut self, request: RequestId, reply: Reply) {
-        let (Some(waiting), Some(shard)) = (self.answered(request), self.shard) else { return };
+        let (Some(waiting), Some(shard)) = (self.answered(request), self.shard) else {
+            return;
+        };
         let answer = match reply {
             Reply::Written(version) => Answer::Written { version, shard },
             Reply::Unknown => Answer::Unknown,
             Reply::Refused(refused) => Answer::Refused(match refused {
-                Refused::NotWriter(writer) => {
-                    Refusal::Moved { slot: slot_of(&waiting.key), shard: Some(shard), writer }
-                }
+                Refused::NotWriter(writer) => Refusal::Moved {
+                    slot: slot_of(&waiting.key),
+                    shard: Some(shard),
+                    writer,
+                },
                 Refused::NotReady => Refusal::TryAgain,
                 Refused::RolledBack => Refusal::RolledBack,
                 Refused::Behind => Refusal::Behind,
