@@ -17,12 +17,18 @@ use kv::handle::{NodeHandle, Status};
 use kv::node::Node;
 use kv_core::NodeId;
 use madsim::runtime::Handle;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use crate::clock::SimClock;
 use crate::coordination::SimCoordination;
 use crate::disk::SimDisk;
 use crate::network::{Network, Place};
 use crate::recorder::Recorder;
+
+/// How long a sync takes on a healthy disk.
+const SYNC_MIN: Duration = Duration::from_micros(500);
+const SYNC_MAX: Duration = Duration::from_millis(5);
 
 /// What a simulated cluster is made of.
 #[derive(Clone, Debug)]
@@ -104,7 +110,8 @@ impl Cluster {
     fn add_node(&mut self, node: NodeId) {
         let id = machine(&self.simulator, &format!("node-{}", node.0), node_octets(node));
         let seed = self.settings.seed;
-        let disk = SimDisk::new(mix(seed, 2, node.0));
+        let rng = StdRng::seed_from_u64(mix(seed, 2, node.0));
+        let disk = SimDisk::new(format!("node {}", node.0), rng, SYNC_MIN..=SYNC_MAX);
         let offset = Duration::from_millis(mix(seed, 3, node.0) % 1_000_000);
         let clock = SimClock::new(offset, 0);
         self.network.place(Place::Node(node), id);
@@ -133,7 +140,7 @@ impl Cluster {
         };
         let life_seed = mix(seed, 4, node.0 << 32 | machine.incarnation);
         let environment = Environment {
-            file_system: Arc::new(machine.disk.clone()),
+            file_system: machine.disk.mount(),
             coordination: self.coordination.client(life_seed) as Arc<dyn Coordination>,
             transport: self.network.transport(node),
             clock: Arc::new(machine.clock.clone()),

@@ -237,7 +237,7 @@ impl Network {
         let Some(Reverse(next)) = state.in_flight.pop() else { return };
         let Some(deliver) = state.listeners.get(&next.to).cloned() else { return };
         drop(state);
-        if let Ok(message) = kv::wire::decode_message(&next.bytes) {
+        if let Ok(message) = kv::wire::decode(next.bytes) {
             deliver(next.from, message);
         }
     }
@@ -278,6 +278,6 @@ impl Transport for SimTransport {
     fn reach(&self, _addresses: &BTreeMap<NodeId, String>) {}
 
     fn send(&self, to: NodeId, message: Message) {
-        self.network.send(self.node, to, kv::wire::encode_message(&message));
+        self.network.send(self.node, to, kv::wire::encode(&message));
     }
 }
