@@ -6,12 +6,12 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read at all.
-    #[error("cannot read {}: {source}; name a readable file of JSON lines", path.display())]
+    #[error("cannot read {}: {reason}; name a readable file of JSON lines", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// One line of it makes no sense.
     #[error("{file}, line {line}: {problem}")]

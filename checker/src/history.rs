@@ -199,7 +199,7 @@ impl History {
     /// What the operation wrote or read, for people.
     pub fn value_text(&self, operation: &Operation) -> String {
         let event = match operation.function {
-            Function::Delete => return "nothing".to_owned(),
+            Function::Delete => return "nothing (a delete)".to_owned(),
             Function::Write => &self.events[operation.invoked as usize],
             Function::Read => {
                 &self.events[operation.completion.unwrap_or(operation.invoked) as usize]

@@ -176,9 +176,9 @@ impl NodeEventKind {
 impl NodeEvent {
     /// Reads the nodes' events from a file of JSON Lines.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, Error> {
-        let unreadable = |source| Error::Unreadable {
+        let unreadable = |reason| Error::Unreadable {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let bytes = fs::read(path).map_err(unreadable)?;
         Self::parse_all(&bytes, &path.display().to_string())

@@ -110,7 +110,7 @@ fn oracle(events: &[Event]) -> bool {
             .iter()
             .enumerate()
             .find(|event| is_end(&event))
-            .unwrap();
+            .expect("every plan has an end");
         let is_write = invoke.f != Function::Read;
         let is_weak = !is_write && invoke.level == Some(Level::Replica);
         let end = match completion.kind {
@@ -151,7 +151,7 @@ fn explains(left: &mut Vec<Step>, register: i64) -> bool {
 }
 
 fn judged(events: Vec<Event>) -> Verdict {
-    let history = History::from_events(events).unwrap();
+    let history = History::from_events(events).expect("plans make a history");
     check(&history, &[], Guarantee::Linearizable, &Limits::default())
 }
 

@@ -10,9 +10,9 @@ use crate::error::{Error, Problem};
 impl History {
     /// Reads a history from a file of JSON Lines.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let unreadable = |source| Error::Unreadable {
+        let unreadable = |reason| Error::Unreadable {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let bytes = fs::read(path).map_err(unreadable)?;
         Self::parse(&bytes, &path.display().to_string())
