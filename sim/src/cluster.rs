@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kv::config::{ClusterConfig, NodeConfig, Timing};
-use kv::coordination::Coordination;
 use kv::environment::Environment;
 use kv::handle::{NodeHandle, Status};
 use kv::node::Node;
@@ -21,7 +20,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use crate::clock::SimClock;
-use crate::coordination::SimCoordination;
+use crate::coordination::{CoordinationService, SimCoordination};
 use crate::disk::SimDisk;
 use crate::network::{Network, Place};
 use crate::recorder::Recorder;
@@ -51,7 +50,7 @@ pub struct Cluster {
     simulator: Handle,
     recorder: Arc<Recorder>,
     network: Network,
-    coordination: SimCoordination,
+    coordination: CoordinationService,
     nodes: BTreeMap<NodeId, Machine>,
     clients: BTreeMap<u64, madsim::task::NodeId>,
 }
@@ -79,12 +78,7 @@ impl Cluster {
         let simulator = Handle::current();
         let network = Network::new(mix(settings.seed, 1, 0));
         let server = machine(&simulator, "coordination", [10, 0, 0, 1]);
-        let coordination = SimCoordination::serve(
-            &simulator,
-            server,
-            SocketAddr::new(address([10, 0, 0, 1]), 2181),
-            settings.timing.session_timeout,
-        );
+        let coordination = CoordinationService::new(settings.timing.session_timeout);
         network.place(Place::Coordination, server);
         let mut cluster = Self {
             simulator,
@@ -95,6 +89,7 @@ impl Cluster {
             clients: BTreeMap::new(),
             settings,
         };
+        cluster.serve_coordination(server);
         for number in 1..=cluster.settings.nodes {
             cluster.add_node(NodeId(number));
         }
@@ -105,6 +100,18 @@ impl Cluster {
             cluster.clients.insert(number, id);
         }
         cluster
+    }
+
+    fn serve_coordination(&self, server: madsim::task::NodeId) {
+        let service = self.coordination.clone();
+        self.on_machine(server).spawn(async move {
+            // It ends with its machine.
+            let _ = service.serve(coordination_address()).await;
+        });
+    }
+
+    fn on_machine(&self, id: madsim::task::NodeId) -> madsim::runtime::NodeHandle {
+        self.simulator.get_node(id).expect("the machine was created")
     }
 
     fn add_node(&mut self, node: NodeId) {
@@ -141,14 +148,14 @@ impl Cluster {
         let life_seed = mix(seed, 4, node.0 << 32 | machine.incarnation);
         let environment = Environment {
             file_system: machine.disk.mount(),
-            coordination: self.coordination.client(life_seed) as Arc<dyn Coordination>,
+            coordination: SimCoordination::client(coordination_address()),
             transport: self.network.transport(node),
             clock: Arc::new(machine.clock.clone()),
             events: self.recorder.events(node, machine.incarnation),
             seed: life_seed,
         };
-        let spawner = self.simulator.get_node(machine.id).expect("the machine was created");
-        spawner.spawn(async move {
+        let id = machine.id;
+        self.on_machine(id).spawn(async move {
             let failure = match Node::start(config, environment).await {
                 Ok(mut started) => {
                     life.lock().unwrap_or_else(PoisonError::into_inner).handle =
@@ -184,7 +191,7 @@ impl Cluster {
 
     /// The coordination service.
     #[must_use]
-    pub fn coordination(&self) -> &SimCoordination {
+    pub fn coordination(&self) -> &CoordinationService {
         &self.coordination
     }
 
@@ -289,7 +296,7 @@ impl Cluster {
         F::Output: Send + 'static,
     {
         let id = *self.clients.get(&client).expect("the settings say how many clients there are");
-        self.simulator.get_node(id).expect("the machine was created").spawn(work)
+        self.on_machine(id).spawn(work)
     }
 
     fn handle(&self, node: NodeId) -> Option<NodeHandle> {
@@ -311,6 +318,10 @@ fn mix(seed: u64, purpose: u64, index: u64) -> u64 {
 
 fn machine(simulator: &Handle, name: &str, octets: [u8; 4]) -> madsim::task::NodeId {
     simulator.create_node().name(name).ip(address(octets)).build().id()
+}
+
+fn coordination_address() -> SocketAddr {
+    SocketAddr::new(address([10, 0, 0, 1]), 2181)
 }
 
 fn address(octets: [u8; 4]) -> IpAddr {
