@@ -22,6 +22,8 @@ mod kv;
 mod peer;
 
 #[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
 mod tests;
 
 use kv::KvService;
