@@ -173,7 +173,7 @@ fn judge(file: &dyn File, from: u64) -> io::Result<Judgement> {
 /// The end of the last byte from `from` on that is not zero.
 fn last_nonzero_end(file: &dyn File, from: u64) -> io::Result<u64> {
     let mut end = file.len()?;
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut buffer = vec![0; CHUNK_BYTES.min(end.saturating_sub(from) as usize)];
     while end > from {
         let start = from.max(end.saturating_sub(CHUNK_BYTES as u64));
         let count = file.read_at(start, &mut buffer[..(end - start) as usize])?;
@@ -216,7 +216,7 @@ fn sync_mark_beyond(file: &dyn File, from: u64) -> io::Result<bool> {
 
 /// Writes the same bytes again, so that a sync is about them.
 fn rewrite(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut buffer = vec![0; CHUNK_BYTES.min((to - from) as usize)];
     let mut position = from;
     while position < to {
         let wanted = buffer.len().min((to - position) as usize);

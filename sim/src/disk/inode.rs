@@ -125,9 +125,9 @@ impl Inode {
         }
         let mut is_torn = false;
         if let Some(Operation::Write { position, bytes }) = pending.get(survive) {
-            let kept = rng.random_range(0..=bytes.len());
+            let kept = rng.random_range(0..bytes.len().max(1));
             write(&mut self.durable, *position, &bytes[..kept]);
-            is_torn = (1..bytes.len()).contains(&kept);
+            is_torn = kept > 0;
         }
         self.settled += pending.len() as u64;
         self.cached.clone_from(&self.durable);
