@@ -117,6 +117,7 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) {
         let durable = self.durability.log;
+        let is_promised = self.durability.promised >= self.promised;
         let Role::Follower(following) = &mut self.role else {
             return;
         };
@@ -124,6 +125,9 @@ impl Replica {
             return; // A Commit may overtake its Prepare: nothing is verified in that epoch yet.
         }
         following.learned = following.learned.max(upto);
+        if !is_promised {
+            return; // R3: no answer before the promise is synced; the `Prepared` that is owed will say it.
+        }
         let upto = following.learned.min(following.verified).min(durable);
         self.commit(upto, effects);
         effects.push(send(
