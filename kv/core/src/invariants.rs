@@ -84,7 +84,10 @@ impl fmt::Display for Violation {
                 write!(f, "{first} is committed, and so is {second}, elsewhere")
             }
             Self::WriterLacks { writer, committed } => {
-                write!(f, "{writer} became the writer without {committed}, which is committed")
+                write!(
+                    f,
+                    "{writer} became the writer without {committed}, which is committed"
+                )
             }
             Self::Removed {
                 process,

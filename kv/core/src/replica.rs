@@ -56,6 +56,8 @@ pub struct Replica {
     lease: bool,
     /// The newest shard record that was seen.
     observed: Option<Observed>,
+    /// The last session of each writer that was seen to have ended: nobody is published in it again.
+    ended: BTreeMap<NodeId, SessionId>,
     /// A conditional set of the record that is under way.
     proposal: Option<Proposal>,
     /// R3: nothing of a lower epoch is accepted. Stays zero under `Fencing::None`.
@@ -93,6 +95,7 @@ impl Replica {
             session: None,
             lease: false,
             observed: None,
+            ended: BTreeMap::new(),
             proposal: None,
             promised: recovered.promised,
             written: Epoch(0),
@@ -133,8 +136,8 @@ impl Replica {
             "R3: a promise is never taken back"
         );
         assert!(
-            self.committed <= self.log.end().offset,
-            "nothing commits past the log"
+            self.committed <= self.durability.log,
+            "R6, R7: nothing commits that is not on the own disk"
         );
         assert!(
             self.durability.log <= self.log.end().offset,

@@ -32,7 +32,8 @@ pub enum Input {
     Abandon(RequestId),
     /// A timer that was set has fired.
     Timer(Timer),
-    /// The session with the coordination service: a new one, or none since the last has expired.
+    /// The session with the coordination service: a new one, once the node is registered under it, or none since the last
+    /// has expired.
     Session(Option<SessionId>),
     /// Whether the lease of the present session holds (R16).
     Lease(bool),

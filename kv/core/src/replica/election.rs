@@ -168,7 +168,9 @@ impl Replica {
         {
             sealing.heard.insert(self.id, own);
         }
-        let chosen = self.fencing.choose(&sealing.heard, seen, sealing.patient);
+        let chosen = self
+            .fencing
+            .choose(&sealing.heard, seen, &self.ended, sealing.patient);
         if self.proposal.is_some() {
             return; // An earlier conditional set is still under way; the next seal timer looks again.
         }
@@ -206,7 +208,7 @@ impl Replica {
         effects.push(Effect::SetTimer(Timer::Backoff));
     }
 
-    fn end_election(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn end_election(&mut self, effects: &mut Vec<Effect>) {
         self.election = Election::Idle;
         effects.push(Effect::CancelTimer(Timer::Election));
         effects.push(Effect::CancelTimer(Timer::Seal));

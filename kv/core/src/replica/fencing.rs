@@ -42,22 +42,34 @@ impl Fencing {
         }
     }
 
-    /// R14, R17: whom the elector publishes, if it has heard enough. `patient` while more answers may still come:
-    /// then the writer that released last is left out, and the plain protocol waits for everybody.
-    pub(super) fn choose(self, heard: &Sealed, seen: &Observed, patient: bool) -> Option<NodeId> {
+    /// R14, R17: whom the elector publishes, if it has heard enough. A candidate needs E sealed voters whose logs do not end
+    /// above its own. Nobody is chosen in a session that has `ended`: such a member still answers, but could not serve. While
+    /// more answers may still come (`patient`), the writer that released last is left out, and the plain protocol waits for
+    /// everybody.
+    pub(super) fn choose(
+        self,
+        heard: &Sealed,
+        seen: &Observed,
+        ended: &BTreeMap<NodeId, SessionId>,
+        patient: bool,
+    ) -> Option<NodeId> {
         let record = &seen.record;
-        let others: Sealed = heard
+        let fit: Sealed = heard
             .iter()
-            .filter(|(node, _)| Some(**node) != record.released_by)
+            .filter(|(node, (_, session))| ended.get(node) != Some(session))
+            .filter(|(node, _)| {
+                self == Self::None || !patient || Some(**node) != record.released_by
+            })
             .map(|(node, sealed)| (*node, *sealed))
             .collect();
         match self {
-            Self::Epoch if others.len() >= record.election_quorum => best_by_version(&others),
-            Self::Epoch if heard.len() >= record.election_quorum && !patient => {
-                best_by_version(heard)
-            }
-            Self::None if heard.len() == record.voters.len() || !patient => best_by_offset(heard),
-            _ => None,
+            Self::Epoch => best_by_version(&fit).filter(|best| {
+                let (best_end, _) = heard[best];
+                let below = heard.values().filter(|(end, _)| *end <= best_end);
+                below.count() >= record.election_quorum
+            }),
+            Self::None if heard.len() == record.voters.len() || !patient => best_by_offset(&fit),
+            Self::None => None,
         }
     }
 }

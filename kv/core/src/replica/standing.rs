@@ -86,6 +86,11 @@ impl Replica {
         {
             return;
         }
+        if let Some(writer) = seen.record.writer
+            && seen.writer_session != Some(writer.session)
+        {
+            self.ended.insert(writer.node, writer.session);
+        }
         self.observed = Some(seen);
         self.take_standing(effects);
         self.continue_election(effects);
@@ -99,7 +104,9 @@ impl Replica {
         }
         self.session = session;
         self.lease = false;
-        self.election = Election::Idle; // The lock went with the session.
+        if self.election != Election::Idle {
+            self.end_election(effects); // The lock went with the session; one that the new session got meanwhile goes too.
+        }
         if self.fencing.promises() {
             self.step_down(effects);
         }

@@ -168,8 +168,8 @@ impl Replica {
         self.ship_all(effects);
     }
 
-    /// R6: the highest offset that Q voters hold synced in this epoch, the writer's own disk among them only once it has
-    /// synced, and nothing before the epoch's own start.
+    /// R6: the highest offset that Q voters hold synced in this epoch, and nothing before the epoch's own start. The writer
+    /// is one of them: what it applies is on its own disk, or its engine could come back from a crash ahead of its log.
     pub(super) fn advance_commit(&mut self, effects: &mut Vec<Effect>) {
         let quorum = self.write_quorum();
         let Role::Writer(writer) = &self.role else {
@@ -182,7 +182,7 @@ impl Replica {
         let Some(rank) = synced.len().checked_sub(quorum) else {
             return;
         };
-        let upto = synced[rank];
+        let upto = synced[rank].min(self.durability.log);
         if upto > self.committed && upto >= start {
             let epoch = writer.epoch;
             let newly_ready = self.committed < start;
