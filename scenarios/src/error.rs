@@ -38,6 +38,12 @@ pub enum Error {
         /// The names that there are.
         known: String,
     },
+    /// A replay without a seed.
+    #[error("which run? name it with --seed N: `cargo sim replay {address} --seed 1`")]
+    WhichSeed {
+        /// The scenario.
+        address: String,
+    },
     /// A fault that the world cannot do.
     #[error(
         "the world \"{world}\" cannot do the fault {kind}, which {scenario} asks for: {reason}"

@@ -35,8 +35,10 @@ pub use target::{Group, NoSuchTarget, TARGETS, Target, UnknownTarget};
 /// A valid scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// What it is called on the command line: the stem of its file's name.
+    /// What it is called in summaries and folders: the stem of its file's name.
     pub id: String,
+    /// How the command line finds it: its name in the suite, or its file.
+    pub address: String,
     /// One line that says what happens.
     pub title: String,
     /// The seed to run when none is asked for.

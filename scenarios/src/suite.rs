@@ -57,7 +57,9 @@ pub fn find(name_or_file: &str) -> Result<Scenario, Error> {
 }
 
 fn built_in(id: &str, text: &str) -> Result<Scenario, Error> {
-    Scenario::parse(id, &format!("scenarios/suite/{id}.toml"), text)
+    let mut scenario = Scenario::parse(id, &format!("scenarios/suite/{id}.toml"), text)?;
+    scenario.address = id.to_owned();
+    Ok(scenario)
 }
 
 #[cfg(test)]

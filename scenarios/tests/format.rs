@@ -386,7 +386,7 @@ fn a_scenario_survives_being_written_and_read_again() {
     scenarios.push(Scenario::parse("everything", "everything.toml", EVERYTHING).unwrap());
     for scenario in scenarios {
         let text = scenario.to_toml();
-        let again = Scenario::parse(&scenario.id, "again.toml", &text).unwrap();
+        let again = Scenario::parse(&scenario.id, &scenario.address, &text).unwrap();
         assert_eq!(again, scenario, "{text}");
     }
 }

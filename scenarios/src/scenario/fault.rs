@@ -205,13 +205,13 @@ pub enum Action {
     },
     /// Cuts the other members of each shard into two halves that only the bridge still reaches.
     Bridge(Group),
-    /// Disturbs single messages.
+    /// Disturbs single messages between nodes.
     Network {
         /// How.
         disturbance: Disturbance,
-        /// The senders; everyone, where nobody is named.
+        /// The senders; all nodes, where nobody is named.
         from: Option<Group>,
-        /// The receivers; everyone, where nobody is named.
+        /// The receivers; all nodes, where nobody is named.
         to: Option<Group>,
     },
     /// The power goes: what was not synced is lost. Power and node come back at the end.
@@ -356,6 +356,65 @@ impl Action {
             | Self::SessionLoss(group)
             | Self::Clock { nodes: group, .. }
             | Self::SlowDisk { nodes: group, .. } => vec![group],
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let everyone = |group: &Option<Group>| match group {
+            Some(group) => group.to_string(),
+            None => "everyone".to_owned(),
+        };
+        match self {
+            Self::Isolate { group, from } => {
+                write!(f, "{group} is cut off from {}", everyone(from))
+            }
+            Self::Split(groups) => {
+                let groups: Vec<String> = groups.iter().map(|group| format!("[{group}]")).collect();
+                write!(f, "the network splits into {}", groups.join(" and "))
+            }
+            Self::OneWay { from, to } => {
+                write!(f, "what {from} sends to {} is lost", everyone(to))
+            }
+            Self::Bridge(group) => {
+                write!(
+                    f,
+                    "the network splits in two halves that only {group} still reaches"
+                )
+            }
+            Self::Network {
+                disturbance,
+                from,
+                to,
+            } => {
+                let nodes = |group: &Option<Group>| {
+                    group.as_ref().map_or("all".to_owned(), ToString::to_string)
+                };
+                let (from, to) = (nodes(from), nodes(to));
+                write!(f, "messages from {from} to {to}: {disturbance}")
+            }
+            Self::PowerLoss(group) => write!(f, "{group} loses power"),
+            Self::Kill(group) => write!(f, "{group} is killed"),
+            Self::Restart(group) => write!(f, "{group} is killed and starts again"),
+            Self::Pause(group) => write!(f, "{group} stands still"),
+            Self::SessionLoss(group) => {
+                write!(f, "{group} loses the session with the coordination service")
+            }
+            Self::Clock {
+                nodes,
+                offset,
+                drift_ppm,
+            } => {
+                let offset = Length(*offset);
+                write!(
+                    f,
+                    "the clock of {nodes} jumps by {offset} and drifts by {drift_ppm} ppm"
+                )
+            }
+            Self::SlowDisk { nodes, delay } => {
+                write!(f, "each sync of {nodes} takes {} longer", Length(*delay))
+            }
         }
     }
 }

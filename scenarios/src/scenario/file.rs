@@ -143,7 +143,7 @@ pub(super) struct OneWay {
     pub(super) to: Option<Group>,
 }
 
-/// `network = {…}`: at least one disturbance; of all links, or of those from and to the named.
+/// `network = {…}`: at least one disturbance; between all nodes, or from and to the named.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Network {

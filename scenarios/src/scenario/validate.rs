@@ -24,7 +24,7 @@ pub(super) fn parse(id: &str, file: &str, text: &str) -> Result<Scenario, Error>
         let message = in_one_line(error.message());
         (error.span().unwrap_or(0..0), Problem::Toml { message })
     });
-    let valid = parsed.and_then(|written| scenario(id, written));
+    let valid = parsed.and_then(|written| scenario(id, file, written));
     valid.map_err(|(span, problem)| Error::Scenario {
         file: file.to_owned(),
         line: line_of(text, span.start),
@@ -47,7 +47,7 @@ fn in_one_line(message: &str) -> String {
     message
 }
 
-fn scenario(id: &str, written: file::File) -> Located<Scenario> {
+fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
     if written.name.get_ref().trim().is_empty() || written.name.get_ref().contains('\n') {
         let allowed = "one line that says what happens";
         return Err(out_of_range(&written.name, "name", allowed));
@@ -61,6 +61,7 @@ fn scenario(id: &str, written: file::File) -> Located<Scenario> {
     let faults = written.fault.into_iter().map(|fault| rules.fault(fault));
     Ok(Scenario {
         id: id.to_owned(),
+        address: address.to_owned(),
         title: written.name.into_inner(),
         seed: written.seed,
         faults: faults.collect::<Result<_, _>>()?,
@@ -459,9 +460,9 @@ impl Rules<'_> {
         Ok((action, span))
     }
 
-    /// No group is empty, and what happens to machines happens to nodes.
+    /// No group is empty, and only links lead to other places than nodes.
     fn hits_somebody(&self, action: &Action, span: &Span) -> Located<()> {
-        let links = matches!(action.kind(), Kind::Partition | Kind::Network);
+        let links = action.kind() == Kind::Partition;
         for group in action.groups() {
             if group.0.is_empty() {
                 return Err((span.clone(), super::NoSuchTarget::Nobody.into()));
