@@ -1,8 +1,8 @@
 //! Judges recorded histories: session guarantees, quorum guarantees, linearizability.
 //!
-//! The checker knows nothing of any store. It reads a history in Jepsen's shape ([`history`]), optionally what the nodes
-//! recorded themselves ([`node_events`]), and answers per guarantee whether it holds, is violated (with the few events
-//! that prove it), or cannot be known ([`verdict`]).
+//! The checker knows nothing of any store. It reads a history in Jepsen's shape ([`history`]), optionally what the
+//! nodes recorded themselves ([`node_events`]), and answers per guarantee whether it holds, is violated (with the few
+//! events that prove it), or cannot be known ([`verdict`]).
 
 pub mod error;
 pub mod guarantee;

@@ -12,8 +12,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            states_max: 1_000_000,
-            memo_bytes_max: 256 << 20,
+            states_max: 500_000,
+            memo_bytes_max: 128 << 20,
         }
     }
 }

@@ -37,8 +37,8 @@ enum Command {
         /// What the nodes recorded. Without it: events.jsonl beside the history, if it exists.
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
-        /// A guarantee to judge; may be repeated. Without it: all that the input lets judge, which without node events
-        /// is read_your_writes and linearizable.
+        /// A guarantee to judge; may be repeated. Without it: all that the input lets judge, which without node
+        /// events is read_your_writes and linearizable.
         #[arg(long, value_name = "NAME")]
         guarantee: Vec<Guarantee>,
         /// Print one JSON object for machines.

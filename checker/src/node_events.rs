@@ -157,6 +157,31 @@ impl NodeEventKind {
         }
     }
 
+    /// The log entry that it is about, if it is about one: the shard and the name of the entry.
+    pub fn entry(&self) -> Option<(u32, Version)> {
+        let (shard, epoch, offset) = match self {
+            Self::Synced {
+                shard,
+                epoch,
+                offset,
+            }
+            | Self::Committed {
+                shard,
+                epoch,
+                offset,
+                ..
+            }
+            | Self::Acknowledged {
+                shard,
+                epoch,
+                offset,
+                ..
+            } => (*shard, *epoch, *offset),
+            _ => return None,
+        };
+        Some((shard, Version { epoch, offset }))
+    }
+
     /// The shard that it is about, if it is about one.
     pub fn shard(&self) -> Option<u32> {
         match self {
@@ -261,6 +286,23 @@ impl fmt::Display for NodeEvent {
 
 impl fmt::Display for NodeEventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((shard, version)) = self.entry() {
+            return match self {
+                Self::Committed { chain, .. } => {
+                    write!(
+                        f,
+                        "committed {version} of shard {shard} (chain {chain:08x})"
+                    )
+                }
+                Self::Acknowledged { members, .. } => {
+                    write!(
+                        f,
+                        "acknowledged {version} of shard {shard}, counting the members {members:?}"
+                    )
+                }
+                _ => write!(f, "synced the log of shard {shard} up to {version}"),
+            };
+        }
         match self {
             Self::Shard {
                 shard,
@@ -269,60 +311,16 @@ impl fmt::Display for NodeEventKind {
                 write_quorum,
                 writer,
             } => {
-                write!(
-                    f,
-                    "shard {shard} is in epoch {epoch}: voters {voters:?}, write quorum {write_quorum}, "
-                )?;
+                write!(f, "shard {shard} is in epoch {epoch}: voters {voters:?}, ")?;
+                write!(f, "write quorum {write_quorum}, ")?;
                 match writer {
                     Some(writer) => write!(f, "writer {writer}"),
                     None => f.write_str("no writer"),
                 }
             }
-            Self::Synced {
-                shard,
-                epoch,
-                offset,
-            } => {
-                let version = Version {
-                    epoch: *epoch,
-                    offset: *offset,
-                };
-                write!(f, "synced the log of shard {shard} up to {version}")
-            }
-            Self::Committed {
-                shard,
-                epoch,
-                offset,
-                chain,
-            } => {
-                let version = Version {
-                    epoch: *epoch,
-                    offset: *offset,
-                };
-                write!(
-                    f,
-                    "committed {version} of shard {shard} (chain {chain:08x})"
-                )
-            }
-            Self::Acknowledged {
-                shard,
-                epoch,
-                offset,
-                members,
-            } => {
-                let version = Version {
-                    epoch: *epoch,
-                    offset: *offset,
-                };
-                write!(
-                    f,
-                    "acknowledged {version} of shard {shard}, counting the members {members:?}"
-                )
-            }
             Self::Truncated { shard, after } => {
                 write!(f, "truncated the log of shard {shard} after offset {after}")
             }
-            Self::Started {} => f.write_str("started"),
             Self::Lost { shard, after } => {
                 write!(
                     f,
@@ -348,6 +346,7 @@ impl fmt::Display for NodeEventKind {
                     .iter()
                     .try_for_each(|(name, value)| write!(f, "  {name} {value}"))
             }
+            other => f.write_str(other.name()),
         }
     }
 }

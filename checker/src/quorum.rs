@@ -3,9 +3,9 @@
 //! - [`durability`]: a quorum had synced and committed each write before its `ok`;
 //! - [`lost_write`]: after healing, every acknowledged write is still there.
 //!
-//! Both look entries up by name, (shard, epoch, offset), in the nodes' own [`records`]. So first of all one name must be
-//! one write: two `ok` writes of a shard with one version are a violation of whichever of the two is asked for, since
-//! one entry cannot hold both.
+//! Both look entries up by name, (shard, epoch, offset), in the nodes' own [`records`]. So first of all one name must
+//! be one write: two `ok` writes of a shard with one version are a violation of whichever of the two is asked for,
+//! since one entry cannot hold both.
 
 pub mod durability;
 pub mod lost_write;

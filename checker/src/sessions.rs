@@ -1,25 +1,25 @@
 //! Session guarantees: what one client may expect of its own answers.
 //!
 //! **read-your-writes.** After a session's `ok` write `w` of a key (a delete is a write), its reads in scope return a
-//! version ≥ version(w). Without versions: never the value of a write `w'` with `w' < w`, and nothing only if a delete
-//! can explain it. Its own `info` writes bind nothing. In scope are reads at the writer (levels local, lease, quorum, or
-//! no level) and replica reads whose invocation carried a token.
+//! version ≥ version(w). Without versions: never the value of a write `w'` with `w' < w`, and nothing only if a
+//! delete can explain it. Its own `info` writes bind nothing. In scope are reads at the writer (levels local, lease,
+//! quorum, or no level) and replica reads whose invocation carried a token.
 //!
 //! Both rules are applied wherever they can be:
-//! - *By value*: the read returned x, and every write of x that began before the read ended had ended, `ok`, before `w`
-//!   began. (A write that failed or is unknown could have taken effect late, so it explains. A value that nobody wrote
-//!   is not this guarantee's trouble.) This needs nothing but the order of the lines, so it is always sound.
-//! - *By version*: the read carries a version below that of `w`, in the same shard. A read of nothing without a version
-//!   is left to the rule by value: a delete that is not remembered may explain it.
+//! - *By value*: the read returned x, and every write of x that began before the read ended had ended, `ok`, before
+//!   `w` began. (A write that failed or is unknown could have taken effect late, so it explains. A value that nobody
+//!   wrote is not this guarantee's trouble.) This needs nothing but the order of the lines, so it is always sound.
+//! - *By version*: the read carries a version below that of `w`, in the same shard. A read of nothing without a
+//!   version is left to the rule by value: a delete that is not remembered may explain it.
 //!
-//! The rule by version is only as good as the versions ([`crate::versions`]). Where those contradict each other on a key,
+//! The rule by version is only as good as the versions (`versions`). Where those contradict each other on a key,
 //! it is not applied, and what the values alone do not decide becomes `unknown`: a read is certainly in order if it
 //! returned what `w` wrote, or what was only written by writes that began after `w` had ended.
 //!
-//! **read-your-writes on a stable writer.** The same, but only over a write and a read that one node answered, with no
-//! `promoted`, `demoted` or `started` of any member of that shard from the write's invocation to the read's completion.
-//! This is what a single writer without fencing promises. Here versions need to make sense only within one such
-//! stretch at one node.
+//! **read-your-writes on a stable writer.** The same, but only over a write and a read that one node answered, with
+//! no `promoted`, `demoted` or `started` of any member of that shard from the write's invocation to the read's
+//! completion. This is what a single writer without fencing promises. Here versions need to make sense only within
+//! one such stretch at one node.
 
 use std::collections::BTreeMap;
 

@@ -7,9 +7,9 @@
 //! 3. `w1 < w2` on a key implies `version(w1) < version(w2)`.
 //!
 //! A contradiction is not by itself a broken promise to a client: a split brain can give two entries one name, while
-//! every session still reads its own writes. So each check says what it makes of it. [`crate::sessions`] falls back to
-//! values, and answers `unknown` where those do not decide; [`crate::quorum`] needs rule 1, since one entry cannot be
-//! two writes, and reports its breach as a violation; [`crate::linearizable`] takes versions for a hint that it
+//! every session still reads its own writes. So each check says what it makes of it. [`crate::sessions`] falls back
+//! to values, and answers `unknown` where those do not decide; [`crate::quorum`] needs rule 1, since one entry cannot
+//! be two writes, and reports its breach as a violation; [`crate::linearizable`] takes versions for a hint that it
 //! verifies, and needs none of the rules.
 //!
 //! Versions of different shards are not comparable. Without the field `shard`, only operations on the same key are

@@ -1,7 +1,7 @@
 //! Linearizability agrees with trying every order, on small random histories of one key.
 //!
-//! The histories repeat values, delete, leave operations open, and carry versions that are right, wrong or missing. The
-//! oracle below shares no idea with the checker: it tries all orders of all subsets of the open writes.
+//! The histories repeat values, delete, leave operations open, and carry versions that are right, wrong or missing.
+//! The oracle below shares no idea with the checker: it tries all orders of all subsets of the open writes.
 
 use checker::{
     Event, EventKind, Function, Guarantee, History, Level, Limits, Verdict, check, history::Outcome,

@@ -1,8 +1,9 @@
 //! One line of a history: what a client asked, or what it was told.
 //!
-//! The shape is Jepsen's, plus a few optional fields of our own store that make the checks sharper. Nothing but Jepsen's
-//! own fields is required, so that anybody's history can be judged; fields that are not listed here are tolerated.
-//! Written out, the order of the fields is fixed and empty ones are left out: the same events give the same bytes.
+//! The shape is Jepsen's, plus a few optional fields of our own store that make the checks sharper. Nothing but
+//! Jepsen's own fields is required, so that anybody's history can be judged; fields that are not listed here are
+//! tolerated. Written out, the order of the fields is fixed and empty ones are left out: the same events give the
+//! same bytes.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::{Builder, Event, History};
+use super::{Event, History, builder::Builder};
 use crate::error::{Error, Problem};
 
 impl History {
@@ -30,7 +30,8 @@ impl History {
     }
 }
 
-/// Calls `take` with each line that is not blank and its number from 1; a failing last line without a line end is cut.
+/// Calls `take` with each line that is not blank and its number from 1; a failing last line without a line end is
+/// cut.
 pub(crate) fn for_each_line(
     bytes: &[u8],
     file: &str,

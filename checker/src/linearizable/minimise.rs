@@ -1,8 +1,8 @@
 //! Shrinks a register without a linearization to the few operations that contradict each other by themselves.
 //!
-//! Some parts of a history can be taken away without making a wrong history out of a right one: the end of it (what had
-//! not ended by then is open, or unanswered), any read, and any write of a value that no remaining read returned. So what
-//! remains is judged anew after each step, and as long as it has no linearization, neither has the whole.
+//! Some parts of a history can be taken away without making a wrong history out of a right one: the end of it (what
+//! had not ended by then is open, or unanswered), any read, and any write of a value that no remaining read returned.
+//! So what remains is judged anew after each step, and as long as it has no linearization, neither has the whole.
 
 use super::{
     decide,
@@ -13,23 +13,19 @@ use crate::{
     limits::Limits,
 };
 
-/// How many states all attempts together may search; the smallest proof is worth seconds, not minutes.
-const STATES_MAX: usize = 2_000_000;
+/// What all attempts together may cost, in actions looked at; a small proof is worth a second or two, not minutes.
+const WORK_MAX: usize = 10_000_000;
 
-/// How many attempts are made.
-const ATTEMPTS_MAX: usize = 4_000;
+/// What a state of the search costs, in the same measure.
+const WORK_PER_STATE: usize = 16;
 
 /// Returns a small part of the register that is refuted by itself, and why it is.
 pub(super) fn minimise(register: Register, limits: &Limits) -> (Register, Conflict) {
-    let states_max = limits.states_max.min(STATES_MAX / 100);
     let mut shrink = Shrink {
         core: register,
         conflict: Conflict::Search,
-        attempts_left: ATTEMPTS_MAX,
-        limits: Limits {
-            states_max,
-            ..*limits
-        },
+        work_left: WORK_MAX,
+        limits: *limits,
     };
     shrink.cut_end();
     shrink.drop_values();
@@ -40,19 +36,29 @@ pub(super) fn minimise(register: Register, limits: &Limits) -> (Register, Confli
 struct Shrink {
     core: Register,
     conflict: Conflict,
-    attempts_left: usize,
+    work_left: usize,
     limits: Limits,
 }
 
 impl Shrink {
     /// Takes the smaller register if it is refuted, too.
     fn accept(&mut self, mut smaller: Register) -> bool {
-        if self.attempts_left == 0 {
+        if self.work_left == 0 {
             return false;
         }
-        self.attempts_left -= 1;
         smaller.drop_unread_open_writes();
-        let Decision::Refuted(conflict) = decide(&smaller, &self.limits) else {
+        let states_max = self.limits.states_max.min(self.work_left / WORK_PER_STATE);
+        let (decision, states) = decide(
+            &smaller,
+            &Limits {
+                states_max,
+                ..self.limits
+            },
+        );
+        self.work_left = self
+            .work_left
+            .saturating_sub(smaller.actions.len() + states * WORK_PER_STATE);
+        let Decision::Refuted(conflict) = decision else {
             return false;
         };
         self.core = smaller;

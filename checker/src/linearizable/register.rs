@@ -38,7 +38,7 @@ pub(super) struct Register {
 pub(super) enum Decision {
     Linearizable,
     Refuted(Conflict),
-    Unknown { states: usize },
+    Unknown,
 }
 
 /// Why no order exists; operations by their index in [`Register::actions`].
@@ -48,6 +48,13 @@ pub(super) enum Conflict {
     NeverWritten { read: u32 },
     /// A read that ended before the only write of its value began.
     ReadBeforeWrite { read: u32, write: u32 },
+    /// A read of what `over` had overwritten before it began; `source` is the last that may have written its value,
+    /// and missing for the beginning.
+    Stale {
+        source: Option<u32>,
+        over: u32,
+        read: u32,
+    },
     /// A value that was written once is there before something else begins and again after something else ended.
     /// `before` is missing for the beginning.
     BothSides {

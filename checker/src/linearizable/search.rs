@@ -25,15 +25,15 @@ const DEAD: u32 = u32::MAX;
 /// What a remembered state takes beside its words, in the set.
 const MEMO_OVERHEAD_BYTES: usize = 32;
 
-/// Tries every order, as far as the limits allow.
-pub(super) fn decide(register: &Register, limits: &Limits) -> Decision {
+/// Tries every order, as far as the limits allow. Says how many states that took.
+pub(super) fn decide(register: &Register, limits: &Limits) -> (Decision, usize) {
     let mut search = Search::new(register);
     let mut memo: BTreeSet<Box<[u32]>> = BTreeSet::new();
     let mut memo_bytes = 0;
     let mut branches: Vec<Branch> = Vec::new();
     loop {
         let choices = match search.settle() {
-            Settled::Done => return Decision::Linearizable,
+            Settled::Done => return (Decision::Linearizable, memo.len()),
             Settled::DeadEnd => Vec::new(),
             Settled::Choices(choices) => choices,
         };
@@ -49,11 +49,11 @@ pub(super) fn decide(register: &Register, limits: &Limits) -> Decision {
             }
         }
         if memo.len() > limits.states_max || memo_bytes > limits.memo_bytes_max {
-            return Decision::Unknown { states: memo.len() };
+            return (Decision::Unknown, memo.len());
         }
         let choice = loop {
             let Some(branch) = branches.last_mut() else {
-                return Decision::Refuted(Conflict::Search);
+                return (Decision::Refuted(Conflict::Search), memo.len());
             };
             search.undo(branch.trail_length);
             match branch.choices.pop() {
@@ -294,7 +294,8 @@ impl Search {
         }
     }
 
-    /// The state in words: first unplaced, register, open writes used, and the bits of what is placed beyond the first.
+    /// The state in words: first unplaced, register, open writes used, and the bits of what is placed beyond the
+    /// first.
     fn state(&self) -> Box<[u32]> {
         let mut words = vec![self.first as u32, self.window_end as u32, self.register];
         for word in self.is_placed[self.first..self.window_end].chunks(32) {

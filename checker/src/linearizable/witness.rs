@@ -1,12 +1,14 @@
 //! The order of versions as a linearization, if it is one.
 //!
-//! Versions say in which order the entries went into the log, so a correct store's history is explained by that order:
-//! each write at its version, each read right after the write whose version it saw. Nothing is taken on trust: the order
-//! is held against real time and against the values, and if it does not explain everything, that proves nothing.
+//! Versions say in which order the entries went into the log, so a correct store's history is explained by that
+//! order: each write at its version, each read right after the write whose version it saw. Nothing is taken on trust:
+//! the order is held against real time and against the values, and if it does not explain everything, that proves
+//! nothing.
 //!
-//! Two gaps are filled. A version that no acknowledged write carries belongs to an open write of the value that was read.
-//! A read of nothing without a version comes from the beginning or from a delete that is no longer remembered: it goes to
-//! the earliest such place that real time allows.
+//! Two gaps are filled. A version that no acknowledged write carries belongs to an open write of the value that was
+//! read; of several, the one that began first gets the lowest.
+//! A read of nothing without a version comes from the beginning or from a delete that is no longer remembered: it
+//! goes to the earliest such place that real time allows.
 
 use std::collections::BTreeMap;
 
@@ -61,8 +63,12 @@ fn versioned_slots(actions: &[Action]) -> Option<(Vec<u32>, Vec<Option<Slot>>)> 
             .or_default()
             .push(index);
     }
+    let mut reads: Vec<&Action> = reads
+        .into_iter()
+        .map(|read| &actions[read as usize])
+        .collect();
+    reads.sort_by_key(|read| read.version);
     for read in reads {
-        let read = &actions[read as usize];
         let Some(version) = read
             .version
             .filter(|version| !writers.contains_key(version))
@@ -91,7 +97,8 @@ fn versioned_slots(actions: &[Action]) -> Option<(Vec<u32>, Vec<Option<Slot>>)> 
     Some((values, slots))
 }
 
-/// Sweeps over time, keeping the furthest slot of what has ended, and gives each read of nothing the next fitting one.
+/// Sweeps over time, keeping the furthest slot of what has ended, and gives each read of nothing the next fitting
+/// one.
 fn place_unversioned_reads(actions: &[Action], values: &[u32], slots: &mut [Option<Slot>]) -> bool {
     let is_unplaced = |index: usize| !actions[index].is_write && actions[index].version.is_none();
     if !(0..actions.len()).any(is_unplaced) {

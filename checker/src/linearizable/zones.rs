@@ -1,10 +1,10 @@
 //! Values that were written once, without a search (Gibbons and Korach 1997, section 4).
 //!
-//! The only write of a value and the reads of it form a cluster: in any linearization they stand together, with nothing
-//! else between. Let f be where the first of them ends, and s where the last of them begins. If f < s, the value was
-//! certainly there from f to s, a *forward zone*. If not, they all overlap, and can stand at any one point from s to f, a
-//! *backward zone*. With all values written once, a linearization exists exactly if no read ends before its write begins,
-//! no two forward zones overlap, and no backward zone lies inside a forward one.
+//! The only write of a value and the reads of it form a cluster: in any linearization they stand together, with
+//! nothing else between. Let f be where the first of them ends, and s where the last of them begins. If f < s, the
+//! value was certainly there from f to s, a *forward zone*. If not, they all overlap, and can stand at any one point
+//! from s to f, a *backward zone*. With all values written once, a linearization exists exactly if no read ends
+//! before its write begins, no two forward zones overlap, and no backward zone lies inside a forward one.
 //!
 //! ```text
 //!   w(1) |---|  f                       s |---| r(1)      1 was there all along from f to s,
@@ -14,8 +14,9 @@
 //! A value that nobody read makes each of its writes a cluster by itself. The register begins as if nothing had been
 //! written before everything else, so reads of nothing form a cluster as long as there is no delete.
 //!
-//! Where a read value was written more than once, the rules cannot decide, but still refute: each such operation stands
-//! somewhere between its invocation and its completion, and that must not be inside a forward zone of another value.
+//! Where a read value was written more than once, the rules cannot decide, but still refute: each such operation
+//! stands somewhere between its invocation and its completion, and that must not be inside a forward zone of another
+//! value.
 
 use super::register::{Conflict, Register};
 use crate::history::Position;

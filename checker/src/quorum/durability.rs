@@ -9,9 +9,9 @@
 //!    `committed` of it, and had not removed it from their logs in between; and
 //! 4. they mean the same entry by that name: their chained checksums agree with the writer's.
 //!
-//! What happens after the acknowledgement does not matter: a later power loss breaks other promises. The order of events
-//! is their global index, never a clock. A member without any record makes the verdict `unknown`, as long as it could
-//! have made up the quorum; a member whose record is there and does not show it makes it `violated`.
+//! What happens after the acknowledgement does not matter: a later power loss breaks other promises. The order of
+//! events is their global index, never a clock. A member without any record makes the verdict `unknown`, as long as
+//! it could have made up the quorum; a member whose record is there and does not show it makes it `violated`.
 
 use super::{
     one_name_for_two_writes,

@@ -2,17 +2,17 @@
 //!
 //! **With the logs.** Where the run ended with a `final_log` of a shard, every `ok` write in that shard has its
 //! (epoch, offset) in one of the log's runs, at or below its `committed`. A name is not yet the entry: two sides of a
-//! split brain can give the same name to different entries. So where both the node that answered and the holder of the
-//! final log recorded `committed` for that name, the chained checksums must agree. If they differ there and agree just
-//! before, the entry itself is another one: the write is lost. If they differ before too, this write cannot be told
-//! from its predecessors, and the verdict is `unknown` unless another write proves the loss.
+//! split brain can give the same name to different entries. So where both the node that answered and the holder of
+//! the final log recorded `committed` for that name, the chained checksums must agree. If they differ there and agree
+//! just before, the entry itself is another one: the write is lost. If they differ before too, this write cannot be
+//! told from its predecessors, and the verdict is `unknown` unless another write proves the loss.
 //!
-//! **Without.** Per written key, the final read is the last `ok` read to begin (of level lease, quorum or none: a local
-//! or replica read may merely be stale). Let W be the writes that may have put there what it shows (for nothing: the
-//! deletes, and the beginning). An `ok` write `w` that ended before the read began is lost if every one of W is `ok` and
-//! had ended before `w` began. An `ok` write that had not ended before that read is only known to be kept if the read
-//! shows it, or something that may have come after it; otherwise the verdict is `unknown`, as it is for a key without a
-//! final read.
+//! **Without.** Per written key, the final read is the last `ok` read to begin (of level lease, quorum or none: a
+//! local or replica read may merely be stale). Let W be the writes that may have put there what it shows (for
+//! nothing: the deletes, and the beginning). An `ok` write `w` that ended before the read began is lost if every one
+//! of W is `ok` and had ended before `w` began. An `ok` write that had not ended before that read is only known to be
+//! kept if the read shows it, or something that may have come after it; otherwise the verdict is `unknown`, as it is
+//! for a key without a final read.
 
 use super::{
     one_name_for_two_writes,

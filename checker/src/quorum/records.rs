@@ -1,15 +1,15 @@
 //! What each member of each shard recorded, arranged for looking entries up by name.
 //!
 //! A member's log is known by three kinds of events: up to which entry it is durable (`synced`), which entries it
-//! committed (`committed`), and where it was cut (`truncated`, `lost`). Epochs never fall along a log, so a log that is
-//! durable up to (e2, o2) holds the entry (e, o) durable if o ≤ o2 and e ≤ e2, as long as it is not cut below o: the
-//! member's own `committed` says that the entry at o is of epoch e and not of another.
+//! committed (`committed`), and where it was cut (`truncated`, `lost`). Epochs never fall along a log, so a log that
+//! is durable up to (e2, o2) holds the entry (e, o) durable if o ≤ o2 and e ≤ e2, as long as it is not cut below o:
+//! the member's own `committed` says that the entry at o is of epoch e and not of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     history::Version,
-    node_events::{NodeEvent, NodeEventKind},
+    node_events::{NodeEvent, NodeEventKind as Kind},
     verdict::Witness,
 };
 
@@ -102,119 +102,79 @@ impl<'e> Records<'e> {
     }
 
     fn add(&mut self, event: &'e NodeEvent) {
-        match (&event.kind, event.node) {
-            (
-                NodeEventKind::Shard {
-                    shard,
-                    epoch,
-                    voters,
-                    write_quorum,
-                    writer,
-                },
-                _,
-            ) => {
-                let write_quorum = *write_quorum as usize;
-                let configuration = Configuration {
-                    epoch: *epoch,
-                    voters,
-                    write_quorum,
-                    writer: *writer,
-                    event,
-                };
-                // Published by the coordination service: it does not show that the node's own log is there.
+        if let Some((shard, name)) = event.kind.entry() {
+            self.add_entry(shard, name, event);
+        }
+        match &event.kind {
+            Kind::Shard {
+                shard,
+                epoch,
+                voters,
+                write_quorum,
+                writer,
+            } => {
                 self.configurations
                     .entry(*shard)
                     .or_default()
-                    .push(configuration);
-                return;
+                    .push(Configuration {
+                        epoch: *epoch,
+                        voters,
+                        write_quorum: *write_quorum as usize,
+                        writer: *writer,
+                        event,
+                    });
             }
-            (
-                NodeEventKind::FinalLog {
-                    shard,
-                    runs,
-                    committed,
-                },
-                _,
-            ) => {
-                // Read off the disk by whoever ran the test, so no record of the node's either.
+            Kind::FinalLog {
+                shard,
+                runs,
+                committed,
+            } => {
+                let committed = *committed;
                 self.final_logs.insert(
                     *shard,
                     FinalLog {
                         runs,
-                        committed: *committed,
+                        committed,
                         event,
                     },
                 );
-                return;
             }
-            (
-                NodeEventKind::Acknowledged {
-                    shard,
-                    epoch,
-                    offset,
-                    members,
-                },
-                node,
-            ) => {
-                let name = (
-                    *shard,
-                    Version {
-                        epoch: *epoch,
-                        offset: *offset,
-                    },
-                );
-                self.acknowledged
-                    .entry(name)
-                    .or_default()
-                    .push(Acknowledged {
-                        members,
-                        node,
-                        event,
-                    });
+            Kind::Truncated { shard, after } | Kind::Lost { shard, after } => {
+                if let Some(node) = event.node {
+                    self.member(*shard, node).cuts.push((*after, event));
+                }
             }
-            (
-                NodeEventKind::Synced {
-                    shard,
-                    epoch,
-                    offset,
-                },
-                Some(node),
-            ) => {
-                let version = Version {
-                    epoch: *epoch,
-                    offset: *offset,
-                };
-                self.member(*shard, node).synced.push((version, event));
-            }
-            (
-                NodeEventKind::Committed {
-                    shard,
-                    epoch,
-                    offset,
-                    chain,
-                },
-                Some(node),
-            ) => {
-                let version = Version {
-                    epoch: *epoch,
-                    offset: *offset,
-                };
-                self.member(*shard, node).committed.push(Committed {
-                    version,
-                    chain: *chain,
-                    event,
-                });
-            }
-            (
-                NodeEventKind::Truncated { shard, after } | NodeEventKind::Lost { shard, after },
-                Some(node),
-            ) => {
-                self.member(*shard, node).cuts.push((*after, event));
-            }
-            (NodeEventKind::Other { kind, .. }, _) if kind == "fault" => return,
             _ => {}
         }
-        self.present.extend(event.node);
+        if is_by_the_node(&event.kind) {
+            self.present.extend(event.node);
+        }
+    }
+
+    fn add_entry(&mut self, shard: u32, name: Version, event: &'e NodeEvent) {
+        match (&event.kind, event.node) {
+            (Kind::Acknowledged { members, .. }, node) => {
+                let acknowledged = Acknowledged {
+                    members,
+                    node,
+                    event,
+                };
+                self.acknowledged
+                    .entry((shard, name))
+                    .or_default()
+                    .push(acknowledged);
+            }
+            (Kind::Committed { chain, .. }, Some(node)) => {
+                let committed = Committed {
+                    version: name,
+                    chain: *chain,
+                    event,
+                };
+                self.member(shard, node).committed.push(committed);
+            }
+            (_, Some(node)) => self.member(shard, node).synced.push((name, event)),
+            (_, None) => {}
+        }
     }
 
     fn member(&mut self, shard: u32, node: u64) -> &mut MemberLog<'e> {
@@ -358,6 +318,16 @@ impl<'e> MemberLog<'e> {
                 }
             }
         }
+    }
+}
+
+/// Whether an event shows that the node's own record is there: a configuration is published by the coordination
+/// service, a final log is read off the disk by whoever ran the test, and a fault is done to a node.
+fn is_by_the_node(kind: &Kind) -> bool {
+    match kind {
+        Kind::Shard { .. } | Kind::FinalLog { .. } => false,
+        Kind::Other { kind, .. } => kind != "fault",
+        _ => true,
     }
 }
 
