@@ -248,7 +248,7 @@ impl Replica {
             effects.push(Effect::Observe(Notable::Forgot { after }));
         }
         self.log.truncate(after);
-        self.durability.truncated(self.log.end());
+        self.durability.truncated(self.log.end().offset);
         effects.push(Effect::Truncate { after });
         effects.push(Effect::Observe(Notable::Truncated { after }));
     }

@@ -26,9 +26,10 @@ pub(super) struct Durability {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Pending {
-    /// An append or a truncation, after which the log ended here.
+    /// An append or a truncation. Once it is durable, so is today's log up to here: never more than a later truncation left,
+    /// since the same entry may come back, and what is on the disk until then is another one.
     Log {
-        end: Version,
+        upto: Offset,
     },
     Promise(Epoch),
 }
@@ -62,9 +63,14 @@ impl Durability {
     }
 
     /// A truncation was asked for: what it removes counts as durable no longer, at once.
-    pub(super) fn truncated(&mut self, end: Version) {
-        self.log = self.log.min(end.offset);
-        self.pending.push_back(Pending::Log { end });
+    pub(super) fn truncated(&mut self, after: Offset) {
+        self.log = self.log.min(after);
+        for pending in &mut self.pending {
+            if let Pending::Log { upto } = pending {
+                *upto = after.min(*upto);
+            }
+        }
+        self.pending.push_back(Pending::Log { upto: after });
     }
 }
 
@@ -74,8 +80,8 @@ impl Replica {
         for entry in &entries {
             self.log.append(entry.version);
         }
-        let end = self.log.end();
-        self.durability.pending.push_back(Pending::Log { end });
+        let upto = self.log.end().offset;
+        self.durability.pending.push_back(Pending::Log { upto });
         effects.push(Effect::Append(entries));
     }
 
@@ -118,11 +124,7 @@ impl Replica {
         for _ in 0..count {
             let durable = self.durability.pending.pop_front();
             match durable.expect("the driver reports each durable effect once") {
-                Pending::Log { end } => {
-                    if self.log.holds(end) {
-                        self.durability.log = self.durability.log.max(end.offset);
-                    }
-                }
+                Pending::Log { upto } => self.durability.log = self.durability.log.max(upto),
                 Pending::Promise(epoch) => self.durability.promised = epoch,
             }
         }
