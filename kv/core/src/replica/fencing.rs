@@ -43,9 +43,9 @@ impl Fencing {
     }
 
     /// R14, R17: whom the elector publishes, if it has heard enough. A candidate needs E sealed voters whose logs do not end
-    /// above its own. Nobody is chosen in a session that has `ended`: such a member still answers, but could not serve. While
-    /// more answers may still come (`patient`), the writer that released last is left out, and the plain protocol waits for
-    /// everybody.
+    /// above its own. Nobody is chosen in a session that has `ended`: such a member still answers, but could not serve. The
+    /// writer that released last is chosen only where the others do not suffice and nobody else is expected to answer
+    /// (`patient` no longer); the plain protocol waits for everybody in the same way.
     pub(super) fn choose(
         self,
         heard: &Sealed,
@@ -54,20 +54,20 @@ impl Fencing {
         patient: bool,
     ) -> Option<NodeId> {
         let record = &seen.record;
-        let fit: Sealed = heard
-            .iter()
-            .filter(|(node, (_, session))| ended.get(node) != Some(session))
-            .filter(|(node, _)| {
-                self == Self::None || !patient || Some(**node) != record.released_by
-            })
-            .map(|(node, sealed)| (*node, *sealed))
-            .collect();
+        let is_fit = |node: &NodeId, session: SessionId| ended.get(node) != Some(&session);
+        let mut fit = heard.clone();
+        fit.retain(|node, (_, session)| is_fit(node, *session));
+        let mut others = fit.clone();
+        others.retain(|node, _| Some(*node) != record.released_by);
+        let is_highest_of_enough = |best: &NodeId| {
+            let (best_end, _) = heard[best];
+            let below = heard.values().filter(|(end, _)| *end <= best_end);
+            below.count() >= record.election_quorum
+        };
+        let best = |among: &Sealed| best_by_version(among).filter(is_highest_of_enough);
         match self {
-            Self::Epoch => best_by_version(&fit).filter(|best| {
-                let (best_end, _) = heard[best];
-                let below = heard.values().filter(|(end, _)| *end <= best_end);
-                below.count() >= record.election_quorum
-            }),
+            Self::Epoch if patient => best(&others),
+            Self::Epoch => best(&others).or_else(|| best(&fit)),
             Self::None if heard.len() == record.voters.len() || !patient => best_by_offset(&fit),
             Self::None => None,
         }

@@ -60,15 +60,7 @@ impl Replica {
                     let (epoch, writer) = (record.epoch, writer.node);
                     effects.push(Effect::Observe(Notable::Elected { epoch, writer }));
                 }
-                let writer_session = record.writer.map(|writer| writer.session);
-                self.on_record(
-                    Observed {
-                        revision,
-                        record,
-                        writer_session,
-                    },
-                    effects,
-                );
+                self.on_own_record(revision, record, effects);
             }
             // Whatever stands there now decides (R12: an unknown outcome is read again).
             SetResult::Conflict | SetResult::Unknown => {
@@ -76,6 +68,24 @@ impl Replica {
                 effects.push(Effect::ReadRecord);
             }
         }
+    }
+
+    /// The record is what this member has set, unless it has seen something newer by now: then the set counts as refused.
+    fn on_own_record(&mut self, revision: u64, record: ShardRecord, effects: &mut Vec<Effect>) {
+        let seen = match &self.observed {
+            Some(known) if known.revision > revision => {
+                self.read_again(effects);
+                return effects.push(Effect::ReadRecord);
+            }
+            // It was read before the answer came, and who lives was looked at.
+            Some(known) if known.revision == revision => known.clone(),
+            _ => Observed {
+                revision,
+                writer_session: record.writer.map(|writer| writer.session),
+                record,
+            },
+        };
+        self.on_record(seen, effects);
     }
 
     pub(super) fn on_record(&mut self, seen: Observed, effects: &mut Vec<Effect>) {
