@@ -20,6 +20,7 @@ impl Replica {
         if !self.fencing.promises() {
             return self.roll_back_by_message(effects);
         }
+        effects.push(Effect::SetTimer(Timer::Rollback)); // The set may be refused, or another one be under way.
         let Some(seen) = &self.observed else { return };
         if self.proposal.is_none() {
             let mut record = seen.record.clone();
