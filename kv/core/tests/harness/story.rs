@@ -1,6 +1,10 @@
 //! What scripted tests are made of: a cluster that settles, and rounds in which time passes.
 
-use kv_core::{Fencing, Input, Level, Message, NodeId, Offset, Reply, RequestId, Timer, Version};
+use bytes::Bytes;
+use kv_core::{
+    Body, Entry, Epoch, Fencing, Input, Level, Message, NodeId, Notable, Offset, Operation, Reply,
+    RequestId, Timer, Version,
+};
 
 use super::Cluster;
 use super::ledger::Answer;
@@ -40,6 +44,38 @@ pub(crate) fn cluster_of(voter_count: u64, write_quorum: usize, fencing: Fencing
 /// Node n.
 pub(crate) fn n(number: u64) -> NodeId {
     NodeId(number)
+}
+
+/// The name of an entry.
+pub(crate) fn version(epoch: u64, offset: u64) -> Version {
+    Version::new(Epoch(epoch), Offset(offset))
+}
+
+/// A message of an epoch.
+pub(crate) fn message(epoch: u64, body: Body) -> Message {
+    let epoch = Epoch(epoch);
+    Message { epoch, body }
+}
+
+/// An entry that sets the key of all tests.
+pub(crate) fn entry(epoch: u64, offset: u64, value: &'static str) -> Entry {
+    let key = Bytes::from_static(b"k");
+    let value = Bytes::from_static(value.as_bytes());
+    Entry {
+        version: version(epoch, offset),
+        operation: Operation::Set { key, value },
+    }
+}
+
+/// A `Prepare` of these entries, or an empty one.
+pub(crate) fn prepare(epoch: u64, prev: Version, entries: Vec<Entry>, committed: u64) -> Message {
+    let committed = Offset(committed);
+    let body = Body::Prepare {
+        prev,
+        entries,
+        committed,
+    };
+    message(epoch, body)
 }
 
 impl Cluster {
@@ -103,7 +139,7 @@ impl Cluster {
         self.check(trouble);
     }
 
-    fn settle_one(&mut self) -> bool {
+    pub(crate) fn settle_one(&mut self) -> bool {
         if let Some(index) = self.network.next() {
             self.deliver(index);
             return true;
@@ -206,6 +242,37 @@ impl Cluster {
             Some(Answer::Served { level, applied, .. }) => Some((*level, *applied)),
             _ => None,
         }
+    }
+
+    /// A write that must be acknowledged at once.
+    #[track_caller]
+    pub(crate) fn must_write(&mut self, id: NodeId) -> RequestId {
+        let request = self.write_one(id);
+        self.settle();
+        assert!(self.is_written(request), "the write is acknowledged");
+        request
+    }
+
+    /// Whether a message with such a body is on its way.
+    pub(crate) fn is_sent(&self, from: NodeId, to: NodeId, what: impl Fn(&Body) -> bool) -> bool {
+        let messages = self.network.on_link(from, to);
+        messages.iter().any(|message| what(&message.body))
+    }
+
+    /// The writer's session ends, and the others elect.
+    pub(crate) fn depose(&mut self, id: NodeId) {
+        self.end_session(id);
+        self.settle();
+    }
+
+    pub(crate) fn role_at(&self, id: NodeId) -> Option<Epoch> {
+        self.replica(id).role_of()
+    }
+
+    pub(crate) fn has_noted(&self, id: NodeId, what: impl Fn(&Notable) -> bool) -> bool {
+        let notables = self.notables.iter();
+        let mut own = notables.filter(|(node, _)| *node == id);
+        own.any(|(_, notable)| what(notable))
     }
 
     pub(crate) fn committed_at(&self, id: NodeId) -> Offset {

@@ -1,0 +1,131 @@
+//! States from which the protocol must find its way out again: each of these once did not, or looked as if it might not.
+
+use kv_core::{Input, Level, Refused, Reply, SetResult, Timer};
+
+use crate::harness::network::Link;
+use crate::harness::service::{Fate, Question};
+use crate::harness::story::{cluster, n};
+
+#[test]
+fn a_member_whose_session_is_over_is_not_elected_again_and_again() {
+    let mut cluster = cluster(3, 2);
+    cluster.cut_off.insert(n(1)); // The others reach it; the coordination service does not.
+    cluster.end_session(n(1));
+    cluster.settle();
+    let writer = cluster.writer();
+    assert!(writer == Some(n(2)) || writer == Some(n(3)));
+    assert!(
+        cluster.service.record.epoch.0 <= 3,
+        "without a long row of elections"
+    );
+    cluster.assert_fine();
+}
+
+#[test]
+fn an_abandoned_batch_of_reads_does_not_hold_up_the_next_one() {
+    let mut cluster = cluster(3, 2);
+    cluster.isolate(n(1), Link::Cut);
+    let first = cluster.read(n(1), Level::Quorum, None);
+    let second = cluster.read(n(1), Level::Quorum, None);
+    cluster.rejoin(n(1));
+    cluster.input(n(1), Input::Abandon(first));
+    assert_eq!(
+        cluster.reply(first),
+        Some(Reply::Refused(Refused::Unconfirmed))
+    );
+    cluster.pass_round();
+    assert!(cluster.served(second).is_some());
+}
+
+#[test]
+fn the_lock_that_a_new_session_got_for_an_old_election_is_given_back() {
+    let mut cluster = cluster(3, 2);
+    cluster.end_session(n(1));
+    cluster.settle();
+    assert_eq!(cluster.service.lock, None);
+    let writer = cluster.writer().unwrap();
+    cluster.depose(writer);
+    cluster.open_session(writer);
+    cluster.settle();
+    cluster.pass_rounds(20);
+    assert_eq!(
+        cluster.service.lock, None,
+        "an election that is over holds no lock"
+    );
+}
+
+#[test]
+fn a_rollback_that_was_refused_is_tried_again() {
+    let mut cluster = cluster(3, 2);
+    cluster.isolate(n(1), Link::Cut);
+    let request = cluster.write_one(n(1));
+    cluster.settle();
+    cluster.fire(n(1), Timer::Rollback);
+    let questions = cluster.service.questions.iter();
+    let set = questions
+        .clone()
+        .position(|(_, question)| matches!(question, Question::Set { .. }));
+    cluster.serve_question(set.unwrap(), Fate::Lost);
+    cluster.settle();
+    assert!(
+        cluster.nodes[&n(1)].timers.contains_key(&Timer::Rollback),
+        "it still waits"
+    );
+    cluster.fire(n(1), Timer::Rollback);
+    cluster.rejoin(n(1));
+    cluster.settle();
+    assert_eq!(
+        cluster.reply(request),
+        Some(Reply::Refused(Refused::RolledBack))
+    );
+}
+
+#[test]
+fn a_writer_that_stepped_down_while_the_record_still_names_it_releases_the_role() {
+    let mut cluster = cluster(3, 2);
+    cluster.isolate(n(1), Link::Cut);
+    cluster.write_one(n(1));
+    cluster.settle();
+    cluster.fire(n(1), Timer::Rollback); // A set is under way...
+    cluster.fire(n(1), Timer::Release); // ...so that the role cannot be released now.
+    assert_eq!(cluster.role_at(n(1)), None);
+    let questions = cluster.service.questions.iter();
+    let set = questions
+        .clone()
+        .position(|(_, question)| matches!(question, Question::Set { .. }));
+    cluster.serve_question(set.unwrap(), Fate::Lost);
+    cluster.settle();
+    cluster.pass_rounds(20);
+    let writer = cluster.writer();
+    assert!(writer == Some(n(2)) || writer == Some(n(3)));
+    cluster.assert_fine();
+}
+
+#[test]
+fn what_an_elector_knows_of_a_session_is_not_forgotten_when_its_own_set_is_answered_late() {
+    let mut cluster = cluster(3, 2);
+    cluster.isolate(n(3), Link::Cut);
+    cluster.end_session(n(3)); // n2 is the only one left to elect, and elects n1 or itself.
+    cluster.cut_off.insert(n(1));
+    cluster.end_session(n(1));
+    // n2 publishes n1, whose session it takes for alive.
+    let done = loop {
+        let set = cluster.service.questions.iter().position(|(id, question)| {
+            matches!(question, Question::Set { record, .. }
+                if *id == n(2) && record.writer.is_some())
+        });
+        if let Some(set) = set {
+            cluster.serve_question(set, Fate::Answered);
+            break cluster.node(n(2)).inbox.pop_back().unwrap();
+        }
+        assert!(cluster.settle_one());
+    };
+    assert!(matches!(done, Input::Set(SetResult::Done(_))));
+    let seen = cluster.service.observe();
+    cluster.input(n(2), Input::Record(seen)); // That session is over: this overtakes the answer.
+    cluster.service.questions.clear();
+    cluster.input(n(2), done);
+    cluster.pass_rounds(20);
+    assert_eq!(cluster.writer(), Some(n(2)));
+    cluster.assert_fine();
+}
