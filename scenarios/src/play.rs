@@ -239,12 +239,11 @@ impl Play {
         let faults: Vec<_> = (0..self.scenario.faults.len())
             .map(|index| tokio::spawn(nemesis.clone().run(index)))
             .collect();
-        let sessions: Vec<_> = (0..u64::from(self.scenario.workload.clients))
-            .map(|session| {
-                self.world
-                    .spawn(session, Box::pin(self.session(session).work()))
-            })
-            .collect();
+        let mut sessions = Vec::new();
+        for session in 0..u64::from(self.scenario.workload.clients) {
+            let work = Box::pin(self.session(session).work());
+            sessions.push(self.world.spawn(session, work).await);
+        }
         for session in sessions {
             session.await.expect("a session does not panic");
         }
@@ -278,8 +277,9 @@ impl Play {
     /// A write to each shard, a read of each key, and the logs.
     async fn recovery(&mut self) {
         let healed_at = self.record.now();
+        let last_session = u64::from(self.scenario.workload.clients);
         self.record.note(None, NodeEventKind::other("healed", []));
-        let session = self.session(u64::from(self.scenario.workload.clients));
+        let session = self.session(last_session);
         let (finale, answer) = tokio::sync::oneshot::channel();
         let probes = self.scenario.probe_keys();
         let record = self.record.clone();
@@ -294,9 +294,7 @@ impl Play {
         let work = Box::pin(async move {
             let _ = finale.send(last.perform().await); // Nobody waits only if the run is over.
         });
-        let task = self
-            .world
-            .spawn(u64::from(self.scenario.workload.clients), work);
+        let task = self.world.spawn(last_session, work).await;
         task.await.expect("the final session does not panic");
         let not_recovered = answer.await.expect("the final session answers");
         self.failures.extend(

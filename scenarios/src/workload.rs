@@ -133,7 +133,7 @@ impl Session {
     async fn perform(&mut self, ask: Ask) -> Answer {
         let deadline = self.scenario.workload.deadline;
         self.record.invoke(self.who, &ask);
-        let answer = timeout(deadline + GRACE, self.client.perform(&ask, deadline)).await;
+        let answer = timeout(deadline + GRACE, self.client.perform(&ask)).await;
         let answer = answer.expect("a client answers at its deadline at the latest");
         self.record.complete(self.who, &ask, answer.clone());
         if answer.kind == EventKind::Info {

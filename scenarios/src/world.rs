@@ -59,10 +59,11 @@ pub trait World: Send + Sync {
     /// What the nodes that are up say of themselves.
     async fn statuses(&self) -> BTreeMap<NodeId, Status>;
 
-    /// The client of a session. Sessions are numbered from 0 to the scenario's `clients`, that one included.
+    /// The client of a session. Sessions are numbered from 0 to the scenario's `clients`, that one included: the last
+    /// is for the end of the run.
     fn client(&self, session: u64) -> Box<dyn Client>;
     /// Runs a session's work on the session's machine.
-    fn spawn(&self, session: u64, work: Work<()>) -> JoinHandle<()>;
+    async fn spawn(&self, session: u64, work: Work<()>) -> JoinHandle<()>;
 
     /// Does something to the cluster or its surroundings. Doing it twice is doing it once.
     async fn act(&self, act: &Act);
@@ -174,6 +175,6 @@ impl Answer {
 /// A session's client.
 #[async_trait]
 pub trait Client: Send {
-    /// Asks, and waits for the answer or the deadline, whichever comes first.
-    async fn perform(&mut self, ask: &Ask, deadline: Duration) -> Answer;
+    /// Asks, and waits for the answer or the workload's deadline, whichever comes first.
+    async fn perform(&mut self, ask: &Ask) -> Answer;
 }

@@ -1,30 +1,40 @@
 //! The simulated world: real nodes inside madsim, around which everything can be made to fail, from one seed.
 //!
-//! This is a thin adapter around `sim::cluster::Cluster`, which does the work. Every run has a runtime of its own.
+//! This is a thin adapter around `sim::cluster::Cluster`, which does the work. Every run has a runtime of its own, and
+//! every session a machine of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use checker::NodeEvent;
+use bytes::Bytes;
+use checker::{EventKind, Function, NodeEvent};
+use kv::client::ClientOptions;
 use kv::config::Timing;
+use kv::error::Outcome;
 use kv::handle::Status;
-use kv_core::{NodeId, ShardId};
+use kv_core::{Level, NodeId, ShardId};
 use sim::cluster::{Cluster, Settings};
 use sim::network::{self, Weather};
-use sim::recorder::{Recorded, Recorder};
+use sim::recorder::Recorder;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::observed::translate;
-use super::{Act, Client, Place, Roles, Script, Stage, Work, World};
+use super::observed::{number, translate};
+use super::{Act, Answer, Ask, Client, Place, Roles, Script, Stage, Work, World};
 use crate::play::Played;
 use crate::scenario::{Disturbance, Kind, Scenario};
+use crate::seed::stream;
 
 /// How long a message that is held back waits at most, so that later ones overtake it.
 const HOLD_MAX: Duration = Duration::from_millis(50);
+/// How long a node may take to say how it is.
+const STATUS_WITHIN: Duration = Duration::from_secs(1);
+/// How long a sync takes on a simulated disk in good health.
+const SYNC_FASTEST: Duration = Duration::from_micros(500);
+const SYNC_SLOWEST: Duration = Duration::from_millis(5);
 
 /// Starts simulated worlds.
 #[derive(Clone, Copy, Debug)]
@@ -40,37 +50,264 @@ impl Stage for SimStage {
     }
 
     fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {
-        let runtime =
-            madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
+        let config = madsim::Config::default();
+        let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, config);
         let settings = Settings {
             seed,
             nodes: u64::from(scenario.cluster.nodes),
-            clients: u64::from(scenario.workload.clients) + 1,
+            clients: u64::from(scenario.workload.clients) + 1, // One for the end of the run.
             cluster: scenario.cluster.config.clone(),
             timing: Timing {
                 session_timeout: scenario.cluster.session_timeout,
                 ..Timing::default()
             },
         };
+        let deadline = scenario.workload.deadline;
         runtime.block_on(async move {
             let recorder = Recorder::new();
             let start = Instant::now();
             let cluster = Cluster::start(settings.clone(), recorder.clone());
-            let cluster = Mutex::new(cluster);
-            script(Arc::new(SimWorld {
+            let addresses = cluster.addresses().into_values().collect();
+            let world = SimWorld {
                 settings,
+                deadline,
                 start,
                 recorder,
-                cluster,
-            }))
-            .await
+                addresses,
+                cluster: Mutex::new(cluster),
+            };
+            script(Arc::new(world)).await
         })
     }
 }
 
 struct SimWorld {
     settings: Settings,
+    deadline: Duration,
     start: Instant,
     recorder: Arc<Recorder>,
+    addresses: Vec<String>,
     cluster: Mutex<Cluster>,
+}
+
+#[async_trait]
+impl World for SimWorld {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn stamp(&self) -> u64 {
+        self.recorder.stamp().0
+    }
+
+    fn drain(&self) -> Vec<NodeEvent> {
+        let recorded = self.recorder.drain().into_iter();
+        recorded
+            .map(|recorded| NodeEvent {
+                index: recorded.index,
+                time: u64::try_from(recorded.time.as_nanos()).unwrap_or(u64::MAX),
+                node: Some(recorded.node.0),
+                incarnation: recorded.incarnation,
+                sequence: recorded.sequence,
+                kind: translate(recorded.event),
+            })
+            .collect()
+    }
+
+    fn shard(&self, shard: ShardId) -> Option<Roles> {
+        let record = self.recorder.records().remove(&shard)?;
+        Some(Roles {
+            epoch: record.epoch,
+            writer: record.writer.map(|writer| writer.node),
+            members: record.voters,
+        })
+    }
+
+    async fn statuses(&self) -> BTreeMap<NodeId, Status> {
+        let cluster = self.cluster.lock().await;
+        let mut statuses = BTreeMap::new();
+        for node in cluster.nodes() {
+            if let Ok(Some(status)) = timeout(STATUS_WITHIN, cluster.status(node)).await {
+                statuses.insert(node, status);
+            }
+        }
+        statuses
+    }
+
+    fn client(&self, session: u64) -> Box<dyn Client> {
+        let options = ClientOptions {
+            timeout: self.deadline,
+            connect_each_time: true,
+            seed: rand::Rng::random(&mut stream(self.settings.seed, "client", session)),
+            ..ClientOptions::default()
+        };
+        Box::new(SimClient(kv::client::Client::new(
+            self.addresses.clone(),
+            options,
+        )))
+    }
+
+    async fn spawn(&self, session: u64, work: Work<()>) -> JoinHandle<()> {
+        self.cluster.lock().await.spawn_client(session, work)
+    }
+
+    async fn act(&self, act: &Act) {
+        let mut cluster = self.cluster.lock().await;
+        match act {
+            Act::Cut(from, to) => {
+                for (from, to) in self.links(*from, *to) {
+                    cluster.network().cut(from, to);
+                }
+            }
+            Act::Mend(from, to) => {
+                for (from, to) in self.links(*from, *to) {
+                    cluster.network().mend(from, to);
+                }
+            }
+            Act::Disturb(from, to, disturbance) => {
+                let weather = disturbance.map(weather);
+                cluster.network().set_link_weather(*from, *to, weather);
+            }
+            Act::PowerLoss(node) => cluster.power_loss(*node),
+            Act::Kill(node) => cluster.kill(*node),
+            Act::Start(node) if cluster.is_up(*node) => {}
+            Act::Start(node) => cluster.restart(*node),
+            Act::Pause(node) => cluster.pause(*node),
+            Act::Resume(node) => cluster.resume(*node),
+            Act::LoseSession(node) => {
+                if let Some(session) = cluster.coordination().session_of(*node) {
+                    cluster.coordination().ignore_session(session);
+                }
+            }
+            Act::JumpClock(node, by) => {
+                if let Some(clock) = cluster.clock(*node) {
+                    clock.jump(*by);
+                }
+            }
+            Act::DriftClock(node, ppm) => {
+                if let Some(clock) = cluster.clock(*node) {
+                    clock.set_drift(i32::try_from(*ppm).expect("a scenario's drift is bounded"));
+                }
+            }
+            Act::SlowDisk(node, delay) => {
+                if let Some(disk) = cluster.disk(*node) {
+                    let (min, max) = (SYNC_FASTEST + *delay, SYNC_SLOWEST + *delay);
+                    disk.set_sync_latency(min..=max);
+                }
+            }
+        }
+    }
+
+    async fn failures(&self) -> BTreeMap<NodeId, String> {
+        let cluster = self.cluster.lock().await;
+        let nodes = cluster.nodes().into_iter();
+        nodes
+            .filter_map(|node| Some((node, cluster.failure(node)?)))
+            .collect()
+    }
+}
+
+impl SimWorld {
+    /// The simulator's links between two places; each client has a place of its own there.
+    fn links(&self, from: Place, to: Place) -> Vec<(network::Place, network::Place)> {
+        let places = |place| match place {
+            Place::Node(node) => vec![network::Place::Node(node)],
+            Place::Coordination => vec![network::Place::Coordination],
+            Place::Clients => (0..self.settings.clients)
+                .map(network::Place::Client)
+                .collect(),
+        };
+        let to = places(to);
+        let links = places(from)
+            .into_iter()
+            .flat_map(|from| to.iter().map(move |to| (from, *to)));
+        links.collect()
+    }
+}
+
+fn weather(disturbance: Disturbance) -> Weather {
+    let fair = Weather::default();
+    Weather {
+        latency_max: fair.latency_max + disturbance.delay,
+        lose: disturbance.lose,
+        duplicate: disturbance.duplicate,
+        reorder: disturbance.reorder,
+        hold_max: HOLD_MAX,
+        ..fair
+    }
+}
+
+/// A real client, on a machine of the simulator.
+struct SimClient(kv::client::Client);
+
+#[async_trait]
+impl Client for SimClient {
+    async fn perform(&mut self, ask: &Ask) -> Answer {
+        let key = Bytes::copy_from_slice(ask.key.as_bytes());
+        match ask.function {
+            Function::Read => read(self.0.get(key, level(ask.level)).await),
+            Function::Write => {
+                let value = ask.value.expect("a write has a value").to_string();
+                written(self.0.set(key, value.into()).await)
+            }
+            Function::Delete => written(self.0.delete(key).await),
+        }
+    }
+}
+
+fn level(level: Option<checker::Level>) -> Level {
+    match level {
+        Some(checker::Level::Local) => Level::Local,
+        Some(checker::Level::Quorum) => Level::Quorum,
+        Some(checker::Level::Replica) => Level::Replica,
+        Some(checker::Level::Lease) | None => Level::Lease,
+    }
+}
+
+fn read(outcome: Outcome<kv::client::Read>) -> Answer {
+    answer(outcome, |read| Answer {
+        value: read.value.as_deref().map(integer),
+        version: read.version.map(version),
+        token: Some(version(read.token)),
+        shard: Some(number(read.shard)),
+        node: Some(read.node.0),
+        ..Answer::of(EventKind::Ok)
+    })
+}
+
+fn written(outcome: Outcome<kv::client::Written>) -> Answer {
+    answer(outcome, |written| Answer {
+        version: Some(version(written.version)),
+        token: Some(version(written.version)),
+        shard: Some(number(written.shard)),
+        node: Some(written.node.0),
+        ..Answer::of(EventKind::Ok)
+    })
+}
+
+fn answer<T>(outcome: Outcome<T>, ok: impl FnOnce(T) -> Answer) -> Answer {
+    match outcome {
+        Outcome::Ok(value) => ok(value),
+        Outcome::Fail(why) => Answer {
+            error: Some(why.to_string()),
+            ..Answer::of(EventKind::Fail)
+        },
+        Outcome::Info(why) => Answer {
+            error: Some(why.to_string()),
+            ..Answer::of(EventKind::Info)
+        },
+    }
+}
+
+/// The integer that a session wrote. Anything else was written by nobody, and reads as a value that nobody wrote.
+fn integer(value: &[u8]) -> i64 {
+    let text = std::str::from_utf8(value).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(-1)
+}
+
+fn version(version: kv_core::Version) -> checker::Version {
+    checker::Version {
+        epoch: version.epoch.0,
+        offset: version.offset.0,
+    }
 }

@@ -254,7 +254,7 @@ impl World for FakeWorld {
         })
     }
 
-    fn spawn(&self, _session: u64, work: Work<()>) -> JoinHandle<()> {
+    async fn spawn(&self, _session: u64, work: Work<()>) -> JoinHandle<()> {
         tokio::spawn(work)
     }
 
@@ -297,7 +297,8 @@ struct FakeClient {
 
 #[async_trait]
 impl Client for FakeClient {
-    async fn perform(&mut self, ask: &Ask, deadline: Duration) -> Answer {
+    async fn perform(&mut self, ask: &Ask) -> Answer {
+        let deadline = self.world.scenario.workload.deadline;
         let way = Duration::from_micros(self.rng.random_range(500..3_000));
         sleep(way).await;
         let answer = self.serve(ask);
