@@ -24,7 +24,6 @@ mod world;
 #[command(
     name = "kv",
     version,
-    propagate_version = true,
     arg_required_else_help = true,
     after_help = "For a first try, start a cluster in one terminal:\n\n  \
         kv cluster\n\n\
@@ -104,6 +103,8 @@ enum CliError {
     Ports { base_port: u16, count: usize },
     #[error("{listen} stands for every address of this machine; others need one to go to")]
     Advertise { listen: String },
+    #[error("only reads of level `replica` can choose a replica")]
+    ReplicaLevel,
     #[error("cannot use {path} as a data folder: {source}")]
     Data {
         path: String,
@@ -127,7 +128,9 @@ enum CliError {
 impl CliError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Ports { .. } | Self::Advertise { .. } => Exit::Usage,
+            Self::Config(_) | Self::Ports { .. } | Self::Advertise { .. } | Self::ReplicaLevel => {
+                Exit::Usage
+            }
             _ => Exit::Failed,
         }
     }
@@ -136,6 +139,7 @@ impl CliError {
         match self {
             Self::Ports { .. } => Some("choose a lower --base-port"),
             Self::Advertise { .. } => Some("name one with --advertise HOST:PORT"),
+            Self::ReplicaLevel => Some("leave --level out, or say --level replica"),
             Self::Fail(fail) => show::hint(fail),
             _ => None,
         }

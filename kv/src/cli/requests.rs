@@ -20,7 +20,7 @@ use super::{CliError, Exit, show};
 Examples:
   kv get greeting
   kv get greeting --level quorum
-  kv get greeting --level replica --replica n3 --verbose   what does node 3 know?
+  kv get greeting --replica n3 --verbose   what does node 3 know?
   kv get greeting --node 127.0.0.1:7002 --json
 
 Exit codes: 0 found; 1 not found, or no answer; 2 wrong usage.")]
@@ -28,10 +28,10 @@ pub(super) struct Get {
     /// The key: 1 to 4096 bytes.
     #[arg(value_parser = arguments::key)]
     key: Bytes,
-    /// How much the read promises.
-    #[arg(long, value_enum, default_value = "lease")]
-    level: Level,
-    /// With `--level replica`: ask this node, instead of a random replica.
+    /// How much the read promises [default: lease].
+    #[arg(long, value_enum)]
+    level: Option<Level>,
+    /// Read at level `replica`, from this node instead of a random one.
     #[arg(long, value_name = "NODE", value_parser = arguments::node_id)]
     replica: Option<NodeId>,
     /// Say on stderr who answered, and the value's version.
@@ -44,11 +44,15 @@ pub(super) struct Get {
 impl Get {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
         let json = self.target.json;
-        let choice = self
-            .replica
-            .map_or(ReplicaChoice::Random, ReplicaChoice::Node);
+        let (choice, level) = match (self.replica, self.level) {
+            (None, level) => (ReplicaChoice::Random, level.unwrap_or(Level::Lease)),
+            (Some(node), None | Some(Level::Replica)) => {
+                (ReplicaChoice::Node(node), Level::Replica)
+            }
+            (Some(_), Some(_)) => return Err(CliError::ReplicaLevel),
+        };
         let outcome = match self.target.connect(choice).await {
-            Ok(mut client) => client.get(self.key.clone(), self.level.into()).await,
+            Ok(mut client) => client.get(self.key.clone(), level.into()).await,
             Err(fail) => Outcome::Fail(fail),
         };
         Ok(show::read(&self.key, outcome, json, self.verbose))
