@@ -1,1 +1,73 @@
-//! x
+//! Judges recorded histories: session guarantees, quorum guarantees, linearizability.
+//!
+//! The checker knows nothing of any store. It reads a history in Jepsen's shape ([`history`]), optionally what the nodes
+//! recorded themselves ([`node_events`]), and answers per guarantee whether it holds, is violated (with the few events
+//! that prove it), or cannot be known ([`verdict`]).
+
+pub mod error;
+pub mod guarantee;
+pub mod history;
+pub mod limits;
+pub mod linearizable;
+pub mod node_events;
+pub mod quorum;
+pub mod sessions;
+pub mod verdict;
+mod versions;
+
+pub use self::{
+    error::Error,
+    guarantee::Guarantee,
+    history::{Event, EventKind, Function, History, Level, Version},
+    limits::Limits,
+    node_events::{NodeEvent, NodeEventKind},
+    verdict::{Evidence, Reason, Verdict, Witness},
+};
+
+use self::quorum::{durability, lost_write, records::Records};
+
+/// Judges one guarantee. `events` are the nodes' own, and may be empty.
+pub fn check(
+    history: &History,
+    events: &[NodeEvent],
+    guarantee: Guarantee,
+    limits: &Limits,
+) -> Verdict {
+    check_one(history, events, &Records::new(events), guarantee, limits)
+}
+
+/// Judges several guarantees of one history, in the order given.
+pub fn check_all(
+    history: &History,
+    events: &[NodeEvent],
+    guarantees: &[Guarantee],
+    limits: &Limits,
+) -> Vec<(Guarantee, Verdict)> {
+    let records = Records::new(events);
+    let judge = |&guarantee| {
+        (
+            guarantee,
+            check_one(history, events, &records, guarantee, limits),
+        )
+    };
+    guarantees.iter().map(judge).collect()
+}
+
+fn check_one(
+    history: &History,
+    events: &[NodeEvent],
+    records: &Records<'_>,
+    guarantee: Guarantee,
+    limits: &Limits,
+) -> Verdict {
+    if history.operations().is_empty() {
+        return Verdict::unknown("the history is empty, so there is nothing to judge");
+    }
+    match guarantee {
+        Guarantee::ReadYourWrites => sessions::read_your_writes(history),
+        Guarantee::ReadYourWritesStable => sessions::read_your_writes_stable(history, events),
+        Guarantee::QuorumDurability => durability::judge(history, records),
+        Guarantee::NoLostWrite => lost_write::judge(history, records),
+        Guarantee::Linearizable => linearizable::judge(history, limits),
+    }
+}

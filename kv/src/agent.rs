@@ -1,10 +1,45 @@
 //! The coordination agent of a node: one task that keeps the session, the registration and the lease, watches the
 //! shard record, and does what the replica asks of the coordination service.
+//!
+//! ```text
+//!            Command                 reads, conditional sets
+//!   driver ──────────► ┌───────────┐ ─────────────────────► ┌──────────────┐
+//!                      │   agent   │                        │ coordination │
+//!          ◄────────── └───────────┘ ◄───────────────────── └──────────────┘
+//!            Notice          │        events, answers
+//!                            ▼
+//!                       ClusterMap
+//! ```
+//!
+//! - `task.rs` is the outer loop: a session begins, is served until it expires, and the next one begins.
+//! - `serving.rs` is the inner one: commands, calls under way, watches, timers.
+//! - `mirror.rs` is what the agent knows: it reads again what a watch says has changed, and slowly the rest.
+//! - `queue.rs` is the agent's place in the queue of a lock.
+//!
+//! No call holds up another: each runs as a future of its own, and ends by the session's own timeout.
+
+mod mirror;
+mod queue;
+mod serving;
+mod task;
 
 use std::time::Duration;
 
+pub use kv_core::SetResult;
 use kv_core::{Observed, SessionId, ShardRecord};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
+use crate::config::NodeConfig;
+use crate::environment::Environment;
+use crate::handle::ClusterMap;
+
+/// The part of its granted timeout by which a lease is shorter: the grain of the service's clock (R16).
+const LEASE_TICK_PART: u32 = 20;
+/// A session is proven alive this often within its timeout; two lost answers are survivable.
+const TOUCHES_PER_TIMEOUT: u32 = 4;
+
+const _: () = assert!(TOUCHES_PER_TIMEOUT >= 3);
 /// What the driver asks of the agent. Each is answered by one [`Notice`], at the latest after a timeout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -43,13 +78,117 @@ pub enum Notice {
     },
 }
 
-/// How a conditional set ended.
+/// How far a node's agent has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetResult {
-    /// The record is set, with this revision.
-    Done(u64),
-    /// Another revision was there; nothing happened.
-    Conflict,
-    /// Nobody knows: read again (R12).
-    Unknown,
+pub enum AgentState {
+    /// There is no session: the service has not been reached yet, or the last session expired.
+    Connecting,
+    /// There is a session, and an earlier one of the same node still has to end.
+    Registering,
+    /// Another living process is registered under this node's id: the earlier session had the time to end and did not.
+    IdTaken(SessionId),
+    /// The node is registered under this session.
+    Registered(SessionId),
+}
+
+/// Reaches a node's agent. The agent ends when this is dropped, and its session times out; [`AgentHandle::close`] ends
+/// it at once.
+#[derive(Debug)]
+pub struct AgentHandle {
+    requests: mpsc::UnboundedSender<Request>,
+    cluster: watch::Receiver<ClusterMap>,
+    state: watch::Receiver<AgentState>,
+    task: AbortHandle,
+}
+
+/// What reaches the agent's task.
+#[derive(Debug)]
+enum Request {
+    Command(Command),
+    Close(oneshot::Sender<()>),
+}
+
+impl AgentHandle {
+    /// Starts the agent of a node, with the notices that it gives.
+    #[must_use]
+    pub fn start(
+        config: &NodeConfig,
+        environment: &Environment,
+    ) -> (Self, mpsc::UnboundedReceiver<Notice>) {
+        let (requests, incoming) = mpsc::unbounded_channel();
+        let (outgoing, notices) = mpsc::unbounded_channel();
+        let (cluster_sender, cluster) = watch::channel(ClusterMap::default());
+        let (state_sender, state) = watch::channel(AgentState::Connecting);
+        let desk = task::Desk {
+            requests: incoming,
+            notices: outgoing,
+            cluster: cluster_sender,
+            state: state_sender,
+        };
+        let task = tokio::spawn(task::run(config.clone(), environment.clone(), desk));
+        let handle = Self {
+            requests,
+            cluster,
+            state,
+            task: task.abort_handle(),
+        };
+        (handle, notices)
+    }
+
+    /// Hands a command over. Never waits.
+    pub fn command(&self, command: Command) {
+        // Where the task has ended, nobody waits for the answer either.
+        let _ = self.requests.send(Request::Command(command));
+    }
+
+    /// The cluster as the agent knows it, kept up to date. The address of a member stays while it is not registered:
+    /// it may be cut off from the coordination service alone.
+    #[must_use]
+    pub fn cluster(&self) -> watch::Receiver<ClusterMap> {
+        self.cluster.clone()
+    }
+
+    /// How far the agent has come, kept up to date.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<AgentState> {
+        self.state.clone()
+    }
+
+    /// Ends the session at once, best effort, and with it the registration.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(done)).is_ok() {
+            // An error means that the task has ended, which is as good.
+            let _ = closed.await;
+        }
+    }
+}
+
+impl Drop for AgentHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How long a lease lasts, from the sending of the write that was answered (R16).
+#[must_use]
+pub fn lease_duration(session_timeout: Duration, clock_drift_ppm_max: u32) -> Duration {
+    let drift = session_timeout * clock_drift_ppm_max / 1_000_000;
+    let tick = session_timeout / LEASE_TICK_PART;
+    session_timeout.saturating_sub(drift + tick)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_before_the_session_even_on_a_slow_clock() {
+        let timeout = Duration::from_secs(4);
+        let lease = lease_duration(timeout, 10_000);
+        assert_eq!(lease, Duration::from_millis(3760));
+        // A clock that is slow by the bound has counted less when the session ends.
+        assert!(lease < timeout * 990_000 / 1_000_000);
+        assert_eq!(lease_duration(timeout, 1_000_000), Duration::ZERO);
+    }
 }

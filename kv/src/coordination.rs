@@ -1,7 +1,27 @@
 //! The coordination service as a node sees it: a small tree of versioned znodes, with sessions that end.
 //!
 //! The trait has the shape of ZooKeeper (Hunt et al., "ZooKeeper: Wait-free coordination for Internet-scale systems", ATC
-//! 2010), reduced to what the store needs. What the store keeps there is in `registry.rs`.
+//! 2010), reduced to what the store needs.
+//!
+//! ```text
+//! registry.rs (lock.rs, records.rs)   what the store keeps there: nodes, shards, locks
+//! ───────────────────────── Coordination, Session ─────────────────────────
+//! embedded.rs        the simulated service      a real ZooKeeper
+//!        └───── tree.rs ─────┘
+//! ```
+//!
+//! `tree.rs` is the service itself as a pure state machine; `conformance.rs` holds every implementation to the contract.
+//!
+//! A path is made of names joined by slashes, without one at either end: `shards/3`.
+
+pub mod conformance;
+pub mod embedded;
+pub mod lock;
+pub mod records;
+pub mod registry;
+pub mod tree;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kv_core::SessionId;
@@ -27,14 +47,16 @@ pub trait Coordination: Send + Sync {
 pub trait Session: Send + Sync {
     /// The session's id.
     fn id(&self) -> SessionId;
+    /// How long the service keeps this session when it hears nothing: what it granted, not what was asked for (R16).
+    fn timeout(&self) -> Duration;
     /// Reads a znode, and watches it (its coming into being, too).
     async fn read(&self, path: &str) -> Result<Option<Znode>, CoordinationError>;
     /// The names of a znode's children, sorted, and watches them; empty where there is no such znode.
     async fn children(&self, path: &str) -> Result<Vec<String>, CoordinationError>;
     /// Does all of the changes or none. Missing parents of a created znode are made as persistent ones.
-    /// Returns for each change the znode's new version, and the path as created.
+    /// Returns for each change the znode's new version (0 once it is deleted), and the path as created.
     async fn multi(&self, changes: Vec<Change>) -> Result<Vec<Changed>, CoordinationError>;
-    /// Waits for the next event. Cancel-safe.
+    /// Waits for the next event. Cancel-safe. Once the session is over, it is `Expired` again and again.
     async fn event(&self) -> SessionEvent;
     /// Ends the session at once, best effort.
     async fn close(&self);
@@ -61,7 +83,7 @@ pub enum Change {
         /// The version that it must have; nothing for any.
         version: Option<u64>,
     },
-    /// Takes a znode away that must exist.
+    /// Takes a znode away that must exist and have no children.
     Delete {
         /// Where.
         path: String,

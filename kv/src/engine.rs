@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use kv_core::{Entry, Offset, Version};
 
+pub mod conformance;
+pub mod memory;
+
 /// A batch of consecutive committed entries.
 #[derive(Clone, Debug)]
 pub struct Batch {

@@ -5,6 +5,9 @@
 
 use kv_core::{NodeId, Slot};
 
+use crate::data_folder::DataFolderError;
+use crate::engine::EngineError;
+use crate::wal::WalError;
 use crate::wire::WireError;
 
 /// What a client knows of an operation once it has ended.
@@ -175,13 +178,28 @@ pub enum ServerError {
     },
 }
 
-/// Why a node does not run.
+/// Why a node does not start, or why it stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// The data folder is not this node's.
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
+    /// The log is damaged, or its disk failed.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// It cannot serve.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A client stopped it with the `Kill` call.
     #[error("a client stopped the node")]
     Killed,
+    /// The log task ended before the node did.
+    #[error("the log task ended; what it synced is intact, restart the node")]
+    LogTaskEnded,
+    /// A task of the node broke an invariant of ours.
+    #[error("a task of the node panicked; its message is above")]
+    Panicked,
 }

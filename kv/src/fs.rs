@@ -9,6 +9,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub mod conformance;
+pub mod memory;
+pub mod os;
+
 /// The data folder of one node.
 ///
 /// Contract, asserted for every implementation by `conformance::check`:

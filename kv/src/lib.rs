@@ -1,9 +1,25 @@
-//! A replicated key-value store around `kv_core::Replica`. (The map of the crate is written last.)
+//! A replicated key-value store around `kv_core::Replica`: storage, drivers, server, client.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `node.rs` | a node: puts the rest together in one `Environment` |
+//! | `environment.rs` | the one seam to the outside |
+//! | `driver.rs` | the loop: next input, step, perform the effects in order |
+//! | `agent.rs` | the task that deals with the coordination service |
+//! | `wal.rs` | the log on disk; `fs.rs` the disk under it; `data_folder.rs` whose disk it is |
+//! | `engine.rs` | what committed entries are applied to |
+//! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
+//! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
+//! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
+//! | `handle.rs`, `events.rs`, `config.rs`, `error.rs` | what may be asked, what happened, what can be chosen, what can go wrong |
+
 pub mod agent;
 mod backoff;
 pub mod client;
 pub mod config;
 pub mod coordination;
+pub mod data_folder;
+mod driver;
 pub mod engine;
 pub mod environment;
 pub mod error;
@@ -13,4 +29,5 @@ pub mod handle;
 pub mod node;
 pub mod server;
 pub mod transport;
+pub mod wal;
 pub mod wire;

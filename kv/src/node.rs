@@ -1,35 +1,111 @@
-//! A node. (A stub with the final signature: the node itself comes with the driver.)
+//! A node: its data folder, its replica's driver, its coordination agent and its server, in one [`Environment`].
 
-pub use crate::error::NodeError;
+use std::sync::Arc;
 
+use kv_core::{Log, Recovered, Replica};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::agent::AgentHandle;
 use crate::config::NodeConfig;
-use crate::environment::Environment;
+use crate::driver::{Driver, Sources};
+use crate::engine::Engine as _;
+use crate::engine::memory::MemoryEngine;
+use crate::environment::{Deliver, Environment};
+use crate::error::NodeError;
+use crate::events::Event;
 use crate::handle::NodeHandle;
+use crate::server::{self, Server, ServerEnd};
+use crate::{data_folder, wal};
 
-/// A running node. Dropping it stops its tasks.
-#[derive(Debug)]
+/// How many requests may wait for the driver; the server waits with the rest.
+const ASKS_MAX: usize = 4096;
+/// How many messages of peers may wait for the driver; more are dropped, and the protocol repeats them.
+const MESSAGES_MAX: usize = 16 * 1024;
+
+/// A running node. Dropping it stops its tasks, as if the process had been killed.
 pub struct Node {
     handle: NodeHandle,
+    driver: JoinHandle<NodeError>,
+    log_task: JoinHandle<()>,
+    server: Server,
+    _claim: data_folder::Guard,
 }
 
 impl Node {
-    /// Starts a node.
+    /// Starts a node: claims and recovers its data folder, joins the cluster, and serves.
     ///
     /// # Errors
-    /// Says what keeps the node from running.
+    /// When the folder is not this node's, is locked, or is damaged; when the address cannot be bound.
     pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
-        let _ = (config, environment);
-        Err(NodeError::Killed)
+        let claim = data_folder::claim(&*environment.file_system, config.id).await?;
+        let (log, log_writer, recovered) = wal::open(&*environment.file_system).await?;
+        let engine = Box::new(MemoryEngine::new());
+        let replica = Replica::new(Recovered {
+            node: config.id,
+            fencing: config.cluster.fencing,
+            promised: recovered.promised,
+            log: Log::from_runs(&recovered.runs),
+            applied: engine.applied().version.offset,
+        });
+        let end = replica.log().end();
+        environment.events.record(Event::Started {
+            end,
+            cut: recovered.cut,
+        });
+
+        let (asks_sender, asks) = mpsc::channel(ASKS_MAX);
+        let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let (synced_sender, synced) = mpsc::unbounded_channel();
+        let (agent, notices) = AgentHandle::start(&config, &environment);
+        let deliver: Deliver = Arc::new(move |from, message| {
+            // A full queue drops the message, as a network may.
+            let _ = messages_sender.try_send((from, message));
+        });
+        let handle = NodeHandle::new(config.id, asks_sender, agent.cluster());
+        environment.transport.listen(deliver.clone());
+        let server =
+            server::serve(&config.listen, handle.clone(), deliver, config.allow_kill).await?;
+        let cluster = agent.cluster();
+        let driver = Driver::new(config, &environment, replica, log, engine, agent);
+        let sources = Sources {
+            asks,
+            messages,
+            synced,
+            notices,
+            cluster,
+        };
+        Ok(Self {
+            handle,
+            log_task: tokio::spawn(log_writer.run(synced_sender)),
+            driver: tokio::spawn(driver.run(sources)),
+            server,
+            _claim: claim,
+        })
     }
 
-    /// Reaches the node.
+    /// Reaches the node from within the process.
     #[must_use]
     pub fn handle(&self) -> &NodeHandle {
         &self.handle
     }
 
-    /// Waits until the node has stopped by itself, and says why.
+    /// Waits until the node stops by itself, and says why.
     pub async fn stopped(&mut self) -> NodeError {
-        std::future::pending().await
+        tokio::select! {
+            biased;
+            error = &mut self.driver => error.unwrap_or(NodeError::Panicked),
+            end = self.server.ended() => match end {
+                ServerEnd::Killed => NodeError::Killed,
+                ServerEnd::Failed(error) => error.into(),
+            },
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.log_task.abort();
     }
 }

@@ -1,1 +1,28 @@
-//! x
+//! Scenarios: what goes wrong, what the clients do meanwhile, and what must hold all the same.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `scenario.rs` | the file format, validated |
+//! | `suite.rs` | the scenarios that come with the program |
+//! | `world.rs` | where a scenario is played: the simulator, later real processes and containers |
+//! | `play.rs` | one run: clients and faults side by side, then recovery and the last reads |
+//! | `workload.rs`, `nemesis.rs` | the clients; the faults |
+//! | `record.rs` | the history and the nodes' events, in one order |
+//! | `runner.rs`, `folder.rs` | many runs at once, judged; what is kept of them |
+//! | `summary.rs`, `story.rs` | what many runs came to; one run told event by event |
+//! | `cli.rs` | the command line |
+
+pub mod cli;
+pub mod error;
+pub mod folder;
+pub mod nemesis;
+pub mod play;
+pub mod record;
+pub mod runner;
+pub mod scenario;
+pub mod seed;
+pub mod story;
+pub mod suite;
+pub mod summary;
+pub mod workload;
+pub mod world;

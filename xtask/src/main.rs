@@ -1,2 +1,141 @@
-//! x
-fn main() {}
+//! The project's own commands: `cargo xtask test` runs every test, `cargo xtask ci` is the whole of CI.
+
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+
+/// What the simulated build adds to the normal one. The alias `cargo sim` says the same.
+const SIMULATED: [&str; 4] = [
+    "--config",
+    "target.'cfg(all())'.rustflags=['--cfg','madsim']",
+    "--target-dir",
+    "target/sim",
+];
+
+#[derive(Parser)]
+#[command(about = "The project's own commands.")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Every test: the repository's rules, the normal build's tests, the simulated ones.
+    Test,
+    /// The whole of CI: format, lints as errors, every test, documentation.
+    Ci,
+    /// Only the repository's own rules.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    let task = Cli::parse().task;
+    refuse_rustflags(std::env::var_os("RUSTFLAGS").as_deref())?;
+    match task {
+        Task::Test => test(),
+        Task::Ci => {
+            step("format", cargo(&["fmt", "--all", "--check"]))?;
+            step(
+                "lints",
+                cargo(&["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]),
+            )?;
+            let packages = [
+                "-p",
+                "sim",
+                "-p",
+                "scenarios",
+                "--all-targets",
+                "--",
+                "-Dwarnings",
+            ];
+            step("lints, simulated", simulated("clippy", &packages))?;
+            test()?;
+            let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
+            docs.env("RUSTDOCFLAGS", "-Dwarnings");
+            step("docs", docs)
+        }
+        Task::Tidy => tidy::check(&root()),
+    }
+}
+
+fn test() -> anyhow::Result<()> {
+    tidy::check(&root())?;
+    step("tests", cargo(&["test", "--workspace"]))?;
+    step(
+        "tests, simulated",
+        simulated("test", &["--release", "-p", "sim", "-p", "scenarios"]),
+    )
+}
+
+/// `RUSTFLAGS` in the environment would silently replace the flags that turn the simulator on.
+fn refuse_rustflags(flags: Option<&std::ffi::OsStr>) -> anyhow::Result<()> {
+    match flags {
+        Some(flags) if !flags.is_empty() => bail!(
+            "RUSTFLAGS is set in the environment ({}); it would silently take the simulator's cfg \
+             away. Unset it and run the command again",
+            flags.to_string_lossy()
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_path_buf()
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn simulated(verb: &str, arguments: &[&str]) -> Command {
+    let mut command = cargo(&[verb]);
+    command.args(SIMULATED).args(arguments);
+    command
+}
+
+/// Runs one named step, and says how long it took.
+fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
+    eprintln!("── {name}");
+    let start = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("{name}: cannot start {command:?}"))?;
+    eprintln!("── {name}: {:.0} s", start.elapsed().as_secs_f64());
+    if !status.success() {
+        bail!("{name} failed: {command:?}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rustflags_in_the_environment_are_refused() {
+        assert!(refuse_rustflags(None).is_ok());
+        assert!(refuse_rustflags(Some("".as_ref())).is_ok());
+        let refusal = refuse_rustflags(Some("-Ctarget-cpu=native".as_ref())).unwrap_err();
+        assert!(refusal.to_string().contains("Unset it"), "{refusal}");
+    }
+
+    #[test]
+    fn the_alias_and_the_tests_turn_the_simulator_on_alike() {
+        let aliases = std::fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
+        for argument in SIMULATED {
+            assert!(
+                aliases.contains(argument),
+                "{argument} is missing from the alias `cargo sim`"
+            );
+        }
+    }
+}

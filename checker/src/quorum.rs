@@ -1,0 +1,25 @@
+//! Quorum guarantees: what the nodes recorded, held against what the clients were told.
+//!
+//! - [`durability`]: a quorum had synced and committed each write before its `ok`;
+//! - [`lost_write`]: after healing, every acknowledged write is still there.
+//!
+//! Both look entries up by name, (shard, epoch, offset), in the nodes' own [`records`]. So first of all one name must be
+//! one write: two `ok` writes of a shard with one version are a violation of whichever of the two is asked for, since
+//! one entry cannot hold both.
+
+pub mod durability;
+pub mod lost_write;
+pub mod records;
+
+use crate::{history::History, verdict::Verdict, versions::twins};
+
+/// Two acknowledged writes under one name, as a verdict.
+fn one_name_for_two_writes(history: &History) -> Option<Verdict> {
+    let found = twins(history)?;
+    let witnesses = found
+        .operations
+        .iter()
+        .map(|operation| history.witness(operation))
+        .collect();
+    Some(Verdict::violated(found.why, witnesses))
+}

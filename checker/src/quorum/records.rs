@@ -1,0 +1,367 @@
+//! What each member of each shard recorded, arranged for looking entries up by name.
+//!
+//! A member's log is known by three kinds of events: up to which entry it is durable (`synced`), which entries it
+//! committed (`committed`), and where it was cut (`truncated`, `lost`). Epochs never fall along a log, so a log that is
+//! durable up to (e2, o2) holds the entry (e, o) durable if o ≤ o2 and e ≤ e2, as long as it is not cut below o: the
+//! member's own `committed` says that the entry at o is of epoch e and not of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    history::Version,
+    node_events::{NodeEvent, NodeEventKind},
+    verdict::Witness,
+};
+
+/// All node events of a run, by shard and member.
+pub struct Records<'e> {
+    present: BTreeSet<u64>,
+    members: BTreeMap<(u32, u64), MemberLog<'e>>,
+    configurations: BTreeMap<u32, Vec<Configuration<'e>>>,
+    acknowledged: BTreeMap<(u32, Version), Vec<Acknowledged<'e>>>,
+    final_logs: BTreeMap<u32, FinalLog<'e>>,
+    last: Option<u64>,
+}
+
+/// The configuration of an epoch.
+#[derive(Clone, Copy)]
+pub(crate) struct Configuration<'e> {
+    pub(crate) epoch: u64,
+    pub(crate) voters: &'e [u64],
+    pub(crate) write_quorum: usize,
+    pub(crate) writer: Option<u64>,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// A writer's answer `ok`, with whom it counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Acknowledged<'e> {
+    pub(crate) members: &'e [u64],
+    pub(crate) node: Option<u64>,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// What a shard's log holds at the end.
+#[derive(Clone, Copy)]
+pub(crate) struct FinalLog<'e> {
+    pub(crate) runs: &'e [(u64, u64, u64)],
+    pub(crate) committed: u64,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// An entry that a member committed.
+#[derive(Clone, Copy)]
+pub(crate) struct Committed<'e> {
+    pub(crate) version: Version,
+    pub(crate) chain: u32,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// One member's log, as far as its events tell.
+#[derive(Default)]
+pub(crate) struct MemberLog<'e> {
+    synced: Vec<(Version, &'e NodeEvent)>,
+    committed: Vec<Committed<'e>>,
+    cuts: Vec<(u64, &'e NodeEvent)>,
+}
+
+/// What a member's events say about one entry before a moment.
+pub(crate) enum Proof<'e> {
+    /// It had synced and committed it.
+    Shown(Committed<'e>),
+    /// There are no events of that node at all.
+    NoLog,
+    /// Its events are there, and they do not show it.
+    Lacking {
+        why: &'static str,
+        event: Option<&'e NodeEvent>,
+    },
+}
+
+impl<'e> Records<'e> {
+    /// Arranges the events, in whatever order they are given.
+    pub fn new(events: &'e [NodeEvent]) -> Self {
+        let mut ordered: Vec<&NodeEvent> = events.iter().collect();
+        ordered.sort_by_key(|event| event.index);
+        let mut records = Self {
+            present: BTreeSet::new(),
+            members: BTreeMap::new(),
+            configurations: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            final_logs: BTreeMap::new(),
+            last: ordered.last().map(|event| event.index),
+        };
+        for event in ordered {
+            records.add(event);
+        }
+        for log in records.members.values_mut() {
+            log.committed
+                .sort_by_key(|committed| (committed.version, committed.event.index));
+        }
+        records
+    }
+
+    fn add(&mut self, event: &'e NodeEvent) {
+        match (&event.kind, event.node) {
+            (
+                NodeEventKind::Shard {
+                    shard,
+                    epoch,
+                    voters,
+                    write_quorum,
+                    writer,
+                },
+                _,
+            ) => {
+                let write_quorum = *write_quorum as usize;
+                let configuration = Configuration {
+                    epoch: *epoch,
+                    voters,
+                    write_quorum,
+                    writer: *writer,
+                    event,
+                };
+                // Published by the coordination service: it does not show that the node's own log is there.
+                self.configurations
+                    .entry(*shard)
+                    .or_default()
+                    .push(configuration);
+                return;
+            }
+            (
+                NodeEventKind::FinalLog {
+                    shard,
+                    runs,
+                    committed,
+                },
+                _,
+            ) => {
+                // Read off the disk by whoever ran the test, so no record of the node's either.
+                self.final_logs.insert(
+                    *shard,
+                    FinalLog {
+                        runs,
+                        committed: *committed,
+                        event,
+                    },
+                );
+                return;
+            }
+            (
+                NodeEventKind::Acknowledged {
+                    shard,
+                    epoch,
+                    offset,
+                    members,
+                },
+                node,
+            ) => {
+                let name = (
+                    *shard,
+                    Version {
+                        epoch: *epoch,
+                        offset: *offset,
+                    },
+                );
+                self.acknowledged
+                    .entry(name)
+                    .or_default()
+                    .push(Acknowledged {
+                        members,
+                        node,
+                        event,
+                    });
+            }
+            (
+                NodeEventKind::Synced {
+                    shard,
+                    epoch,
+                    offset,
+                },
+                Some(node),
+            ) => {
+                let version = Version {
+                    epoch: *epoch,
+                    offset: *offset,
+                };
+                self.member(*shard, node).synced.push((version, event));
+            }
+            (
+                NodeEventKind::Committed {
+                    shard,
+                    epoch,
+                    offset,
+                    chain,
+                },
+                Some(node),
+            ) => {
+                let version = Version {
+                    epoch: *epoch,
+                    offset: *offset,
+                };
+                self.member(*shard, node).committed.push(Committed {
+                    version,
+                    chain: *chain,
+                    event,
+                });
+            }
+            (
+                NodeEventKind::Truncated { shard, after } | NodeEventKind::Lost { shard, after },
+                Some(node),
+            ) => {
+                self.member(*shard, node).cuts.push((*after, event));
+            }
+            (NodeEventKind::Other { kind, .. }, _) if kind == "fault" => return,
+            _ => {}
+        }
+        self.present.extend(event.node);
+    }
+
+    fn member(&mut self, shard: u32, node: u64) -> &mut MemberLog<'e> {
+        self.members.entry((shard, node)).or_default()
+    }
+
+    /// Whether there is any event that this node recorded itself.
+    pub(crate) fn is_present(&self, node: u64) -> bool {
+        self.present.contains(&node)
+    }
+
+    /// Whether there are no events at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// The only shard that the events are about, if it is one.
+    pub(crate) fn only_shard(&self) -> Option<u32> {
+        let mut shards: BTreeSet<u32> = self.members.keys().map(|(shard, _)| *shard).collect();
+        shards.extend(self.configurations.keys().chain(self.final_logs.keys()));
+        shards.extend(self.acknowledged.keys().map(|(shard, _)| shard));
+        shards.first().copied().filter(|_| shards.len() == 1)
+    }
+
+    pub(crate) fn configurations(&self, shard: u32) -> &[Configuration<'e>] {
+        self.configurations.get(&shard).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn acknowledged(&self, shard: u32, name: Version) -> &[Acknowledged<'e>] {
+        self.acknowledged
+            .get(&(shard, name))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn final_log(&self, shard: u32) -> Option<FinalLog<'e>> {
+        self.final_logs.get(&shard).copied()
+    }
+
+    /// Whether any `final_log` was recorded.
+    pub(crate) fn has_final_logs(&self) -> bool {
+        !self.final_logs.is_empty()
+    }
+
+    /// The last time that a member committed this entry before the global index `before`.
+    pub(crate) fn committed(
+        &self,
+        shard: u32,
+        node: u64,
+        name: Version,
+        before: u64,
+    ) -> Option<Committed<'e>> {
+        self.members
+            .get(&(shard, node))?
+            .committed_before(name, before)
+            .last()
+            .copied()
+    }
+
+    /// The checksum of a member's log just below an offset, as it last committed it before the global index `before`.
+    pub(crate) fn chain_below(
+        &self,
+        shard: u32,
+        node: u64,
+        offset: u64,
+        before: u64,
+    ) -> Option<u32> {
+        let committed = &self.members.get(&(shard, node))?.committed;
+        let below = committed.iter().filter(|found| {
+            Some(found.version.offset) == offset.checked_sub(1) && found.event.index < before
+        });
+        below
+            .max_by_key(|found| found.event.index)
+            .map(|found| found.chain)
+    }
+
+    /// Whether a member had synced and committed an entry before the global index `before`, and still held it then.
+    pub(crate) fn proof(&self, shard: u32, node: u64, name: Version, before: u64) -> Proof<'e> {
+        if !self.is_present(node) {
+            return Proof::NoLog;
+        }
+        match self.members.get(&(shard, node)) {
+            Some(log) => log.proof(name, before),
+            None => Proof::Lacking {
+                why: "recorded nothing about that shard",
+                event: None,
+            },
+        }
+    }
+}
+
+impl<'e> MemberLog<'e> {
+    fn committed_before(&self, name: Version, before: u64) -> &[Committed<'e>] {
+        let start = self
+            .committed
+            .partition_point(|committed| committed.version < name);
+        let of_name = &self.committed[start..];
+        let end =
+            of_name.partition_point(|found| found.version == name && found.event.index < before);
+        &of_name[..end]
+    }
+
+    fn proof(&self, name: Version, before: u64) -> Proof<'e> {
+        let cut = self
+            .cuts
+            .iter()
+            .rfind(|(after, event)| event.index < before && *after < name.offset);
+        let durable_since = cut.map_or(0, |(_, event)| event.index);
+        let committed = self.committed_before(name, before);
+        let covers =
+            |version: Version| version.offset >= name.offset && version.epoch >= name.epoch;
+        let shown = committed.iter().find(|found| {
+            let end = self
+                .synced
+                .partition_point(|(_, event)| event.index < found.event.index);
+            let earlier = self.synced[..end].iter().rev();
+            let mut since = earlier.take_while(|(_, event)| event.index >= durable_since);
+            since.any(|(version, _)| covers(*version))
+        });
+        if let Some(shown) = shown {
+            return Proof::Shown(*shown);
+        }
+        match (committed.last(), cut) {
+            (Some(_), Some((_, cut))) => Proof::Lacking {
+                why: "had removed it from its log, and did not sync and commit it again before",
+                event: Some(cut),
+            },
+            (Some(found), None) => Proof::Lacking {
+                why: "had committed it without having synced it first",
+                event: Some(found.event),
+            },
+            (None, _) => {
+                let late = self.committed.iter().find(|found| found.version == name);
+                let other = self
+                    .committed
+                    .iter()
+                    .find(|found| found.version.offset == name.offset);
+                let event = late.or(other).map(|found| found.event);
+                Proof::Lacking {
+                    why: "had not committed it by then",
+                    event,
+                }
+            }
+        }
+    }
+}
+
+/// A node event as a witness.
+pub(crate) fn witness(event: &NodeEvent) -> Witness {
+    Witness::Node(Box::new(event.clone()))
+}

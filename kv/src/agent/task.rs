@@ -1,0 +1,171 @@
+//! The agent's task: a session begins, is served until it expires, and the next one begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_core::NodeId;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::mirror::Mirror;
+use super::serving::{Ended, Serving};
+use super::{AgentState, Command, Notice, Request, SetResult};
+use crate::config::NodeConfig;
+use crate::coordination::registry::{self, Registered};
+use crate::coordination::{CoordinationError, Session, SessionEvent};
+use crate::environment::Environment;
+use crate::handle::ClusterMap;
+
+/// An earlier session of the node may take this many timeouts to end; after that somebody else is using the id.
+const EARLIER_SESSION_TIMEOUTS_MAX: u32 = 3;
+
+/// The agent's side of its channels.
+pub(super) struct Desk {
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) notices: mpsc::UnboundedSender<Notice>,
+    pub(super) cluster: watch::Sender<ClusterMap>,
+    pub(super) state: watch::Sender<AgentState>,
+}
+
+/// The handle is gone, or asked for the end: then somebody waits for it.
+pub(super) type Closed = Option<oneshot::Sender<()>>;
+
+/// Runs the agent until its handle is dropped or closes it.
+pub(super) async fn run(config: NodeConfig, environment: Environment, mut desk: Desk) {
+    let mut rng = StdRng::seed_from_u64(environment.seed);
+    let mut mirror = Mirror::new(config.id);
+    let closed = loop {
+        desk.state.send_replace(AgentState::Connecting);
+        let opening = open(&config, &environment, &mut rng, &desk.state);
+        let opened = answering(&mut desk.requests, &desk.notices, opening).await;
+        let session: Arc<dyn Session> = match opened {
+            Ok(session) => Arc::from(session),
+            Err(closed) => break closed,
+        };
+        desk.state
+            .send_replace(AgentState::Registered(session.id()));
+        desk.notify(Notice::Session(Some(session.id())));
+        mirror.forget();
+        let serving = Serving::new(&config, &environment, session.clone(), &mut mirror);
+        match serving.run(&mut desk).await {
+            Ended::Expired => desk.notify(Notice::Session(None)),
+            Ended::Closed(closed) => {
+                session.close().await;
+                break closed;
+            }
+        }
+    };
+    if let Some(closed) = closed {
+        // Whoever asked for the end may have stopped waiting.
+        let _ = closed.send(());
+    }
+}
+
+impl Desk {
+    /// Tells the driver. Where it has ended, this task will be, too.
+    pub(super) fn notify(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+}
+
+/// Waits for something that happens without a session, and meanwhile answers the commands that would need one.
+async fn answering<T>(
+    requests: &mut mpsc::UnboundedReceiver<Request>,
+    notices: &mpsc::UnboundedSender<Notice>,
+    future: impl Future<Output = T>,
+) -> Result<T, Closed> {
+    let mut future = std::pin::pin!(future);
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = requests.recv() => request,
+            done = &mut future => return Ok(done),
+        };
+        let answer = match request {
+            None => return Err(None),
+            Some(Request::Close(closed)) => return Err(Some(closed)),
+            Some(Request::Command(Command::Lock)) => Notice::Lock(false),
+            Some(Request::Command(Command::Set { .. })) => Notice::Set(SetResult::Conflict),
+            // A session begins with a reading, which answers this one.
+            Some(Request::Command(Command::Read | Command::Unlock)) => continue,
+        };
+        let _ = notices.send(answer);
+    }
+}
+
+/// Opens a session and registers the node under it, however long that takes.
+async fn open(
+    config: &NodeConfig,
+    environment: &Environment,
+    rng: &mut StdRng,
+    state: &watch::Sender<AgentState>,
+) -> Box<dyn Session> {
+    loop {
+        let connect = environment.coordination.connect();
+        let bound = config.timing.session_timeout;
+        if let Ok(Ok(session)) = tokio::time::timeout(bound, connect).await {
+            state.send_replace(AgentState::Registering);
+            let address = &config.advertise;
+            if register(session.as_ref(), config.id, address, state)
+                .await
+                .is_ok()
+            {
+                return session;
+            }
+            session.close().await;
+            state.send_replace(AgentState::Connecting);
+        }
+        let jitter = rng.random_range(0.5..1.5);
+        tokio::time::sleep(config.timing.backoff.mul_f64(jitter)).await;
+    }
+}
+
+/// Registers the node, once an earlier session of it has ended. That is awaited, never helped on: the process behind it
+/// may live and hold a lease.
+///
+/// # Errors
+/// When the session is over.
+async fn register(
+    session: &dyn Session,
+    node: NodeId,
+    address: &str,
+    state: &watch::Sender<AgentState>,
+) -> Result<(), CoordinationError> {
+    let pause = session.timeout() / 4;
+    let mut taken_since: Option<(kv_core::SessionId, Instant)> = None;
+    loop {
+        match registry::register(session, node, address).await {
+            Ok(Registered::Yes) => return Ok(()),
+            Ok(Registered::TakenBy(owner)) => {
+                let now = Instant::now();
+                let since = match taken_since {
+                    Some((earlier, since)) if earlier == owner => since,
+                    _ => now,
+                };
+                taken_since = Some((owner, since));
+                if now - since > session.timeout() * EARLIER_SESSION_TIMEOUTS_MAX {
+                    state.send_replace(AgentState::IdTaken(owner));
+                }
+            }
+            Err(CoordinationError::Expired) => return Err(CoordinationError::Expired),
+            Err(_) => {}
+        }
+        wait_for_change(session, pause).await?;
+    }
+}
+
+/// Waits until a watch fires, or for a while.
+async fn wait_for_change(session: &dyn Session, pause: Duration) -> Result<(), CoordinationError> {
+    let changed = async {
+        loop {
+            match session.event().await {
+                SessionEvent::Changed { .. } => return Ok(()),
+                SessionEvent::Expired => return Err(CoordinationError::Expired),
+                SessionEvent::Connected | SessionEvent::Disconnected => {}
+            }
+        }
+    };
+    tokio::time::timeout(pause, changed).await.unwrap_or(Ok(()))
+}

@@ -1,0 +1,247 @@
+//! The loop around a replica: next input, step, perform the effects in order.
+//!
+//! Writes that wait together are put in as one batch, and one sync of the log task covers all that was appended meanwhile
+//! (group commit). The driver never waits for a disk or a peer: the log task, the agent and the transport do.
+
+mod perform;
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_core::{Input, Message, NodeId, Replica, RequestId, SessionId, ShardId, Timer, Version};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::agent::{AgentHandle, Command, Notice};
+use crate::config::NodeConfig;
+use crate::engine::Engine;
+use crate::environment::{Clock, Environment, Transport};
+use crate::error::NodeError;
+use crate::events::{Event, Events};
+use crate::handle::{Ask, ClusterMap};
+use crate::wal::{self, Synced, WalError};
+use perform::Chains;
+use requests::Waiting;
+
+/// The most requests that are put in as one batch.
+const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Where a driver's inputs come from.
+pub(crate) struct Sources {
+    /// Clients.
+    pub(crate) asks: mpsc::Receiver<Ask>,
+    /// Peers.
+    pub(crate) messages: mpsc::Receiver<(NodeId, Message)>,
+    /// The log task: how many more durable effects are durable.
+    pub(crate) synced: mpsc::UnboundedReceiver<Result<Synced, WalError>>,
+    /// The coordination agent.
+    pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
+    /// Where the nodes are.
+    pub(crate) cluster: watch::Receiver<ClusterMap>,
+}
+
+/// A session that is known to live until a moment of the node's own clock (R16).
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    session: SessionId,
+    until: Duration,
+}
+
+/// What performs a replica's effects.
+pub(crate) struct Driver {
+    config: NodeConfig,
+    replica: Replica,
+    log: wal::Log,
+    engine: Box<dyn Engine>,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    events: Arc<dyn Events>,
+    agent: AgentHandle,
+    cluster: watch::Receiver<ClusterMap>,
+    rng: StdRng,
+    /// When each timer that is set fires.
+    timers: BTreeMap<Timer, Instant>,
+    /// The clients that wait, and their deadlines.
+    waiting: BTreeMap<RequestId, Waiting>,
+    deadlines: BTreeMap<(Instant, RequestId), ()>,
+    last_request: RequestId,
+    /// Until when the lease of which session holds (R16), on the node's clock.
+    lease: Option<Lease>,
+    /// Where the log ended after each durable effect that was not reported yet; nothing for a promise.
+    unsynced: VecDeque<Option<Version>>,
+    chains: Chains,
+    /// Inputs that performing an effect gave rise to.
+    follow_ups: VecDeque<Input>,
+    /// The shard that this node is a member of, once it is known.
+    shard: Option<ShardId>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        config: NodeConfig,
+        environment: &Environment,
+        replica: Replica,
+        log: wal::Log,
+        engine: Box<dyn Engine>,
+        agent: AgentHandle,
+    ) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(environment.seed),
+            chains: Chains::new(config.cluster.fencing),
+            config,
+            replica,
+            log,
+            engine,
+            transport: environment.transport.clone(),
+            clock: environment.clock.clone(),
+            events: environment.events.clone(),
+            cluster: agent.cluster(),
+            agent,
+            timers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+            last_request: RequestId(0),
+            lease: None,
+            unsynced: VecDeque::new(),
+            follow_ups: VecDeque::new(),
+            shard: None,
+        }
+    }
+
+    /// Runs until something breaks for good. A node that stops answers its clients with what it knows: nothing.
+    pub(crate) async fn run(mut self, mut sources: Sources) -> NodeError {
+        loop {
+            let wake = self.next_wake();
+            let turn = tokio::select! {
+                biased;
+                synced = sources.synced.recv() => match synced {
+                    Some(Ok(Synced(count))) => self.on_synced(count),
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(NodeError::LogTaskEnded),
+                },
+                Some(notice) = sources.notices.recv() => self.on_notice(notice),
+                Some((from, message)) = sources.messages.recv() => {
+                    self.step(Input::Message { from, message })
+                }
+                Some(ask) = sources.asks.recv() => {
+                    let mut asks = vec![ask];
+                    while asks.len() < BATCH_REQUESTS_MAX && let Ok(ask) = sources.asks.try_recv() {
+                        asks.push(ask);
+                    }
+                    self.on_asks(asks)
+                }
+                Ok(()) = sources.cluster.changed() => {
+                    self.transport.reach(&sources.cluster.borrow_and_update().nodes);
+                    Ok(())
+                }
+                () = tokio::time::sleep_until(wake) => Ok(()),
+            };
+            if let Err(error) = turn.and_then(|()| self.fire_due(Instant::now())) {
+                self.events.record(Event::Stopped(error.to_string()));
+                return error;
+            }
+        }
+    }
+
+    /// Steps the replica, and performs all effects before anything else.
+    fn step(&mut self, input: Input) -> Result<(), NodeError> {
+        let mut effects = Vec::new();
+        self.follow_ups.push_back(input);
+        while let Some(input) = self.follow_ups.pop_front() {
+            self.replica.step(input, &mut effects);
+            for effect in effects.drain(..) {
+                self.perform(effect)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_synced(&mut self, count: usize) -> Result<(), NodeError> {
+        let synced = self.unsynced.drain(..count).flatten().last();
+        if let (Some(version), Some(shard)) = (synced, self.shard) {
+            self.events.record(Event::Synced(shard, version));
+        }
+        self.step(Input::Synced(count))
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), NodeError> {
+        match notice {
+            Notice::Session(session) => {
+                self.lease = None;
+                self.step(Input::Session(session))
+            }
+            Notice::Shard(observed) => {
+                let shard = observed.record.shard;
+                let known = self.replica.observed().map(|known| known.revision);
+                if known.is_none_or(|known| known < observed.revision) {
+                    self.events.record(Event::Shard(observed.record.clone()));
+                }
+                if self.shard.is_none() {
+                    self.shard = Some(shard);
+                    if self.unsynced.is_empty() {
+                        self.events
+                            .record(Event::Synced(shard, self.replica.synced()));
+                    }
+                }
+                self.step(Input::Record(observed))
+            }
+            Notice::Lock(granted) => self.step(Input::Lock(granted)),
+            Notice::Set(result) => self.step(Input::Set(result)),
+            Notice::Lease { session, until } => {
+                self.lease = Some(Lease { session, until });
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the lease holds at this very moment (R16).
+    fn lease_holds(&self) -> bool {
+        self.lease.is_some_and(|lease| {
+            self.replica.session() == Some(lease.session) && self.clock.now() < lease.until
+        })
+    }
+
+    /// Fires the timers and deadlines that have passed.
+    fn fire_due(&mut self, now: Instant) -> Result<(), NodeError> {
+        while let Some((&timer, _)) = self.timers.iter().find(|(_, at)| **at <= now) {
+            self.timers.remove(&timer);
+            self.step(Input::Timer(timer))?;
+        }
+        while let Some((&(at, request), ())) = self.deadlines.first_key_value()
+            && at <= now
+        {
+            self.deadlines.remove(&(at, request));
+            self.step(Input::Abandon(request))?;
+        }
+        Ok(())
+    }
+
+    fn next_wake(&self) -> Instant {
+        let timer = self.timers.values().min().copied();
+        let deadline = self.deadlines.first_key_value().map(|((at, _), ())| *at);
+        let far = Instant::now() + Duration::from_secs(3600);
+        timer.into_iter().chain(deadline).min().unwrap_or(far)
+    }
+
+    fn effect_timer(&mut self, timer: Timer) {
+        use rand::Rng as _;
+        let timing = &self.config.timing;
+        let base = match timer {
+            Timer::Heartbeat => timing.heartbeat,
+            Timer::Release => timing.release,
+            Timer::Rollback => timing.rollback,
+            Timer::Election => timing.election,
+            Timer::Seal => timing.seal,
+            Timer::Backoff => timing.backoff.mul_f64(self.rng.random_range(0.5..1.5)),
+        };
+        self.timers.insert(timer, Instant::now() + base);
+    }
+
+    fn ask_agent(&self, command: Command) {
+        self.agent.command(command);
+    }
+}

@@ -1,0 +1,394 @@
+//! One record of the WAL as bytes: encoding, and decoding that trusts nothing.
+//!
+//! ```text
+//!  0        4         8        12      20       28   29           31    31+k    31+k+v
+//!  | length | crc of  | crc of | epoch | offset | op | key length | key | value | 0x5A |
+//!  | u32    | length  | body   | u64   | u64    | u8 | u16 = k    |     |       | end  |
+//!  |------------ head ---------|---------------- body: `length` bytes -----------------|
+//! ```
+//!
+//! Integers are little-endian. Two properties let recovery tell a write that was torn from bytes that rotted (see
+//! `recovery.rs`):
+//! 1. the length has a checksum of its own, so that a flipped length is not taken for a record that ends too late;
+//! 2. a record ends in a byte that is not zero, so that a record whose end is missing, or zeros, was never written whole.
+//!
+//! Ops 1 to 3 are log entries. The others are the WAL's own:
+//!
+//! | op | record | epoch, offset | value |
+//! |---|---|---|---|
+//! | 1 | `EpochStart` | the entry's version | – |
+//! | 2 | `Set` | the entry's version | the value |
+//! | 3 | `Delete` | the entry's version | – |
+//! | 4 | `Truncate`: entries above are gone | the entry that is the last now | – |
+//! | 5 | `Promise` | the promised epoch, 0 | – |
+//! | 6 | `SyncMark` | 0, 0 | its own position, and how far the file was synced before it was written |
+
+use bytes::Bytes;
+use kv_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use kv_core::{Entry, Epoch, Offset, Operation, Version};
+
+/// The bytes before the body.
+pub const HEAD_BYTES: usize = 12;
+/// The body without key and value.
+const BODY_BYTES_MIN: usize = 8 + 8 + 1 + 2 + 1;
+/// The largest body.
+const BODY_BYTES_MAX: usize = BODY_BYTES_MIN + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+/// The last byte of every record.
+const END: u8 = 0x5A;
+
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(BODY_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(END != 0);
+
+/// One record; key and value are borrowed from where they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// The entry [`Operation::EpochStart`].
+    EpochStart(Version),
+    /// The entry [`Operation::Set`].
+    Set {
+        /// The entry's name.
+        version: Version,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// The entry [`Operation::Delete`].
+    Delete {
+        /// The entry's name.
+        version: Version,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Everything above this entry is gone from the log.
+    Truncate(Version),
+    /// The epoch was promised (R3).
+    Promise(Epoch),
+    /// Written at the start of each batch.
+    SyncMark {
+        /// Where this record lies, so that it can be found behind damage.
+        position: u64,
+        /// Every byte before this one was durable when the record was written.
+        synced: u64,
+    },
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes end before the record does.
+    #[error("the record ends after the file")]
+    Short {
+        /// How many bytes the record has at least.
+        needed: usize,
+    },
+    /// The length is damaged, or beyond the limits.
+    #[error("the length of the record is damaged")]
+    Length,
+    /// The body is damaged.
+    #[error("the record does not match its checksum")]
+    Checksum,
+    /// The checksum is right and the content makes no sense.
+    #[error("the record makes no sense")]
+    Malformed,
+    /// The record does not follow the one before it (R21).
+    #[error("the record does not follow the one before it")]
+    Order,
+}
+
+impl<'a> Record<'a> {
+    /// The record of an entry.
+    #[must_use]
+    pub fn of(entry: &'a Entry) -> Self {
+        let version = entry.version;
+        match &entry.operation {
+            Operation::EpochStart => Self::EpochStart(version),
+            Operation::Set { key, value } => Self::Set {
+                version,
+                key,
+                value,
+            },
+            Operation::Delete { key } => Self::Delete { version, key },
+        }
+    }
+
+    /// The entry that this record holds, if it holds one.
+    #[must_use]
+    pub fn to_entry(&self) -> Option<Entry> {
+        let version = self.entry_version()?;
+        let operation = match *self {
+            Self::Set { key, value, .. } => Operation::Set {
+                key: Bytes::copy_from_slice(key),
+                value: Bytes::copy_from_slice(value),
+            },
+            Self::Delete { key, .. } => Operation::Delete {
+                key: Bytes::copy_from_slice(key),
+            },
+            _ => Operation::EpochStart,
+        };
+        Some(Entry { version, operation })
+    }
+
+    /// The version of the entry that this record holds, if it holds one.
+    #[must_use]
+    pub fn entry_version(&self) -> Option<Version> {
+        match *self {
+            Self::EpochStart(version)
+            | Self::Set { version, .. }
+            | Self::Delete { version, .. } => Some(version),
+            Self::Truncate(_) | Self::Promise(_) | Self::SyncMark { .. } => None,
+        }
+    }
+
+    /// Appends the record's bytes.
+    ///
+    /// # Panics
+    /// When a key or value is beyond the limits; requests and messages are checked when they come in.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut mark = [0; 16];
+        let nothing: &[u8] = &[];
+        let (op, version, key, value) = match *self {
+            Self::EpochStart(version) => (1, version, nothing, nothing),
+            Self::Set {
+                version,
+                key,
+                value,
+            } => (2, version, key, value),
+            Self::Delete { version, key } => (3, version, key, nothing),
+            Self::Truncate(version) => (4, version, nothing, nothing),
+            Self::Promise(epoch) => (5, Version::new(epoch, Offset::ZERO), nothing, nothing),
+            Self::SyncMark { position, synced } => {
+                mark[..8].copy_from_slice(&position.to_le_bytes());
+                mark[8..].copy_from_slice(&synced.to_le_bytes());
+                (6, Version::ZERO, nothing, &mark[..])
+            }
+        };
+        assert!(key.len() <= KEY_BYTES_MAX, "keys are within the limit");
+        assert!(
+            value.len() <= VALUE_BYTES_MAX,
+            "values are within the limit"
+        );
+        if matches!(self, Self::Set { .. } | Self::Delete { .. }) {
+            assert!(!key.is_empty(), "keys are not empty");
+        }
+        let length = (BODY_BYTES_MIN + key.len() + value.len()) as u32;
+        let start = out.len();
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&crc32fast::hash(&length.to_le_bytes()).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&version.epoch.0.to_le_bytes());
+        out.extend_from_slice(&version.offset.0.to_le_bytes());
+        out.push(op);
+        out.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        out.extend_from_slice(key);
+        out.extend_from_slice(value);
+        out.push(END);
+        let crc = crc32fast::hash(&out[start + HEAD_BYTES..]);
+        out[start + 8..start + HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// Reads the record at the start of `bytes`, and how many bytes it takes. Total: any bytes give an answer.
+    ///
+    /// # Errors
+    /// Says why there is no record. After [`Refusal::Short`] the caller may come again with more bytes.
+    pub fn decode(bytes: &'a [u8]) -> Result<(Self, usize), Refusal> {
+        let taken = length_of(bytes)?;
+        let needed = Refusal::Short { needed: taken };
+        let body = bytes.get(HEAD_BYTES..taken).ok_or(needed)?;
+        if crc32fast::hash(body) != u32_at(bytes, 8) {
+            return Err(Refusal::Checksum);
+        }
+        Ok((Self::from_body(body)?, taken))
+    }
+
+    fn from_body(body: &'a [u8]) -> Result<Self, Refusal> {
+        let version = Version::new(Epoch(u64_at(body, 0)), Offset(u64_at(body, 8)));
+        let key_length = usize::from(u16::from_le_bytes([body[17], body[18]]));
+        let (rest, end) = body[19..].split_at(body.len() - BODY_BYTES_MIN);
+        if end != [END] || key_length > rest.len() {
+            return Err(Refusal::Malformed);
+        }
+        let (key, value) = rest.split_at(key_length);
+        let is_key = (1..=KEY_BYTES_MAX).contains(&key.len());
+        match (body[16], key, value) {
+            (1, [], []) => Ok(Self::EpochStart(version)),
+            (2, _, _) if is_key && value.len() <= VALUE_BYTES_MAX => Ok(Self::Set {
+                version,
+                key,
+                value,
+            }),
+            (3, _, []) if is_key => Ok(Self::Delete { version, key }),
+            (4, [], []) => Ok(Self::Truncate(version)),
+            (5, [], []) if version.offset == Offset::ZERO => Ok(Self::Promise(version.epoch)),
+            (6, [], _) if value.len() == 16 && version == Version::ZERO => Ok(Self::SyncMark {
+                position: u64_at(value, 0),
+                synced: u64_at(value, 8),
+            }),
+            _ => Err(Refusal::Malformed),
+        }
+    }
+}
+
+/// How many bytes the record at the start of `bytes` takes, from its head alone.
+///
+/// # Errors
+/// [`Refusal::Short`] for less than a head, [`Refusal::Length`] for a damaged one.
+pub fn length_of(bytes: &[u8]) -> Result<usize, Refusal> {
+    if bytes.len() < HEAD_BYTES {
+        return Err(Refusal::Short { needed: HEAD_BYTES });
+    }
+    let length = u32_at(bytes, 0) as usize;
+    let is_intact = crc32fast::hash(&bytes[..4]) == u32_at(bytes, 4);
+    if !is_intact || !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&length) {
+        return Err(Refusal::Length);
+    }
+    Ok(HEAD_BYTES + length)
+}
+
+/// The bytes of a [`Record::SyncMark`].
+pub(crate) const SYNC_MARK_BYTES: usize = HEAD_BYTES + BODY_BYTES_MIN + 16;
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(record: &Record<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        bytes
+    }
+
+    /// Every kind of record around the same parts.
+    fn every_kind<'a>(version: Version, key: &'a [u8], value: &'a [u8]) -> [Record<'a>; 6] {
+        [
+            Record::EpochStart(version),
+            Record::Set {
+                version,
+                key,
+                value,
+            },
+            Record::Delete { version, key },
+            Record::Truncate(version),
+            Record::Promise(version.epoch),
+            Record::SyncMark {
+                position: version.offset.0,
+                synced: version.epoch.0,
+            },
+        ]
+    }
+
+    #[test]
+    fn the_largest_entry_fits() {
+        let (key, value) = (vec![1; KEY_BYTES_MAX], vec![2; VALUE_BYTES_MAX]);
+        for record in every_kind(
+            Version::new(Epoch(u64::MAX), Offset(u64::MAX)),
+            &key,
+            &value,
+        ) {
+            let bytes = encoded(&record);
+            assert_eq!(Record::decode(&bytes), Ok((record, bytes.len())));
+        }
+    }
+
+    #[test]
+    fn a_sync_mark_has_a_fixed_size() {
+        let mark = Record::SyncMark {
+            position: 1,
+            synced: 2,
+        };
+        assert_eq!(encoded(&mark).len(), SYNC_MARK_BYTES);
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_anything_is_read() {
+        for length in [
+            0,
+            BODY_BYTES_MIN as u32 - 1,
+            BODY_BYTES_MAX as u32 + 1,
+            u32::MAX,
+        ] {
+            let mut bytes = length.to_le_bytes().to_vec();
+            bytes.extend(crc32fast::hash(&length.to_le_bytes()).to_le_bytes());
+            bytes.extend([0; 40]);
+            assert_eq!(Record::decode(&bytes), Err(Refusal::Length));
+        }
+        assert_eq!(Record::decode(&[0; 100]), Err(Refusal::Length));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding(
+            epoch: u64,
+            offset: u64,
+            key in proptest::collection::vec(any::<u8>(), 1..50),
+            value in proptest::collection::vec(any::<u8>(), 0..200),
+            behind in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            for record in every_kind(Version::new(Epoch(epoch), Offset(offset)), &key, &value) {
+                let mut bytes = encoded(&record);
+                let taken = bytes.len();
+                bytes.extend(&behind);
+                prop_assert_eq!(Record::decode(&bytes), Ok((record, taken)));
+                let entry = record.to_entry();
+                if let Some(entry) = &entry {
+                    prop_assert_eq!(Record::of(entry), record);
+                }
+                for cut in 0..taken {
+                    let refusal = Record::decode(&bytes[..cut]).unwrap_err();
+                    let is_short = matches!(refusal, Refusal::Short { .. });
+                    prop_assert!(is_short, "cut at {}: {}", cut, refusal);
+                }
+            }
+        }
+
+        #[test]
+        fn any_single_flipped_bit_is_noticed(
+            value in proptest::collection::vec(any::<u8>(), 0..100),
+            bit: proptest::sample::Index,
+        ) {
+            for record in every_kind(Version::new(Epoch(3), Offset(9)), b"key", &value) {
+                let mut bytes = encoded(&record);
+                let bit = bit.index(bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(matches!(
+                    Record::decode(&bytes),
+                    Err(Refusal::Length | Refusal::Checksum)
+                ));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            body_crc_is_right: bool,
+        ) {
+            let _ = Record::decode(&bytes);
+            // The same bytes as a body whose checksums are right reach the last checks.
+            if body_crc_is_right && bytes.len() >= BODY_BYTES_MIN {
+                let length = (bytes.len() as u32).to_le_bytes();
+                let mut whole = length.to_vec();
+                whole.extend(crc32fast::hash(&length).to_le_bytes());
+                whole.extend(crc32fast::hash(&bytes).to_le_bytes());
+                whole.extend(&bytes);
+                if let Ok((record, taken)) = Record::decode(&whole) {
+                    prop_assert_eq!(encoded(&record), &whole[..taken]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Opening a log after anything may have happened to it: what is accepted, what is cut off, and what is refused.
+//!
+//! Records are replayed in order, and an entry is accepted only if it follows the one before it (R21). Where the first
+//! record is not accepted, at byte *P*, one question is left: did a crash tear a write that was never synced, or are bytes
+//! gone that others count on? The first is everyday life, and the tail is cut. The second must stop the node: by
+//! forgetting what it promised or acknowledged it would break the promise of a quorum (Alagappan et al.,
+//! "Protocol-Aware Recovery for Consensus-Based Storage", FAST 2018). Checksums alone cannot tell them apart.
+//!
+//! **What a torn write looks like.** The file only grows, so what a crash kept from the disk was never anything but
+//! missing: the file ends early, or the rest of it is zeros. A record that was written whole ends in a byte that is not
+//! zero. So if the last byte that is not zero stands before the end of the record at *P*, the record was not written whole,
+//! its sync never returned, and nobody was told of it: it is **cut**, with what follows. Where the record ends is known
+//! from its length, which has a checksum of its own; if that is wrong and all of the head is there, it is not a torn
+//! write, since in a torn write what is there is right.
+//!
+//! **Everything else is damage**, and an error that names file and byte. Behind *P* there may be a sync mark, which says
+//! how far the file was durable when it was written. If one reaches beyond *P*, these bytes **had been synced**
+//! ([`WalError::Damaged`]). Otherwise they stand in the last batch, and **may have been** ([`WalError::DamagedTail`]):
+//! a bit that flipped there looks the same before and after a sync.
+//!
+//! **What cannot be told.** (1) A disk that loses whole bytes from the end of the file after it said that they were durable
+//! leaves what a torn write leaves; they are cut. (2) A disk that writes the pages of a batch out of order may leave a
+//! hole in a batch that was never synced, with later bytes behind it; that is refused, as it may be a synced batch that
+//! was damaged. (3) A value could hold the bytes of a mark for the very position that it lands on; behind damage, it would
+//! turn one refusal into the other.
+//!
+//! **Before anything is built on it**, what is not known to be durable is written again and synced: a process that was
+//! killed leaves bytes that are only in the page cache, and after a failed sync the kernel may hold pages that it takes
+//! for written (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
+
+use std::io;
+
+use kv_core::Epoch;
+
+use super::index::Index;
+use super::record::{HEAD_BYTES, Record, Refusal, SYNC_MARK_BYTES, length_of};
+use super::runs::Runs;
+use super::scan::{Scanned, Scanner};
+use super::segment::HEADER_BYTES;
+use super::{WalError, follows};
+use crate::fs::File;
+
+/// How much is read, searched or written at once.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// A replayed log file.
+pub(super) struct State {
+    pub(super) promised: Epoch,
+    pub(super) runs: Runs,
+    pub(super) index: Index,
+    /// The end of the last record.
+    pub(super) end: u64,
+    /// Where a torn tail was cut off.
+    pub(super) cut_at: Option<u64>,
+    /// All before this byte is known to be durable.
+    synced: u64,
+}
+
+/// Replays a file, cuts a torn tail, and makes the rest durable.
+pub(super) async fn recover(name: &str, file: &dyn File) -> Result<State, WalError> {
+    let (mut state, refusal) = replay(file).map_err(WalError::io("read"))?;
+    if let Some(why) = refusal {
+        let (file_name, byte) = (name.to_owned(), state.end);
+        match judge(file, byte).map_err(WalError::io("read"))? {
+            Judgement::Torn => state.cut_at = Some(byte),
+            Judgement::Synced => {
+                let file = file_name;
+                return Err(WalError::Damaged { file, byte, why });
+            }
+            Judgement::MaybeSynced => {
+                let file = file_name;
+                return Err(WalError::DamagedTail { file, byte, why });
+            }
+        }
+        file.set_len(byte).map_err(WalError::io("cut"))?;
+    }
+    rewrite(file, state.synced, state.end).map_err(WalError::io("write"))?;
+    file.sync().await.map_err(WalError::io("sync"))?;
+    Ok(state)
+}
+
+/// Reads records as long as they are accepted; says why the next one was not.
+fn replay(file: &dyn File) -> io::Result<(State, Option<Refusal>)> {
+    let mut state = State {
+        promised: Epoch(0),
+        runs: Runs::default(),
+        index: Index::new(),
+        end: HEADER_BYTES,
+        cut_at: None,
+        synced: HEADER_BYTES,
+    };
+    let mut scanner = Scanner::new(file, HEADER_BYTES, CHUNK_BYTES)?;
+    loop {
+        let (end, refusal) = match scanner.next()? {
+            Scanned::Record { position, record } if state.accept(position, &record) => continue,
+            Scanned::Record { position, .. } => (position, Some(Refusal::Order)),
+            Scanned::Refused { position, refusal } => (position, Some(refusal)),
+            Scanned::End { position } => (position, None),
+        };
+        state.end = end;
+        return Ok((state, refusal));
+    }
+}
+
+impl State {
+    /// Takes a record in, if it follows what was taken in before.
+    fn accept(&mut self, position: u64, record: &Record<'_>) -> bool {
+        match *record {
+            Record::EpochStart(version)
+            | Record::Set { version, .. }
+            | Record::Delete { version, .. } => {
+                if !follows(self.runs.end(), version) {
+                    return false;
+                }
+                self.runs.push(version);
+                self.index.on_entry(version.offset, position);
+            }
+            Record::Truncate(end) => {
+                if self.runs.epoch_at(end.offset) != Some(end.epoch) {
+                    return false;
+                }
+                self.runs.truncate(end.offset);
+                self.index.on_truncate(end.offset);
+            }
+            Record::Promise(epoch) => {
+                if epoch < self.promised {
+                    return false;
+                }
+                self.promised = epoch;
+            }
+            Record::SyncMark {
+                position: own,
+                synced,
+            } => {
+                if own != position || !(self.synced..=position).contains(&synced) {
+                    return false;
+                }
+                self.synced = synced;
+            }
+        }
+        true
+    }
+}
+
+/// What became of the bytes from the first record on that was not accepted.
+enum Judgement {
+    /// They were never written whole, so never synced.
+    Torn,
+    /// They had been synced.
+    Synced,
+    /// They may have been synced.
+    MaybeSynced,
+}
+
+fn judge(file: &dyn File, from: u64) -> io::Result<Judgement> {
+    // All that is there of the head, the zeros at the end left out.
+    let present = last_nonzero_end(file, from)? - from;
+    let mut head = [0; HEAD_BYTES];
+    let count = file.read_at(from, &mut head)?;
+    let needed = match length_of(&head[..count]) {
+        Ok(bytes) => bytes as u64,
+        Err(_) => HEAD_BYTES as u64,
+    };
+    if present < needed {
+        return Ok(Judgement::Torn);
+    }
+    if sync_mark_beyond(file, from)? {
+        return Ok(Judgement::Synced);
+    }
+    Ok(Judgement::MaybeSynced)
+}
+
+/// The end of the last byte from `from` on that is not zero.
+fn last_nonzero_end(file: &dyn File, from: u64) -> io::Result<u64> {
+    let mut end = file.len()?;
+    let mut buffer = vec![0; CHUNK_BYTES.min(end.saturating_sub(from) as usize)];
+    while end > from {
+        let start = from.max(end.saturating_sub(CHUNK_BYTES as u64));
+        let count = file.read_at(start, &mut buffer[..(end - start) as usize])?;
+        if let Some(last) = buffer[..count].iter().rposition(|byte| *byte != 0) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(from)
+}
+
+/// Whether a mark behind `from` says that the file had been synced beyond `from`. The records in between may be
+/// unreadable, so every byte may begin a mark; that it names its own position makes a chance hit next to impossible.
+fn sync_mark_beyond(file: &dyn File, from: u64) -> io::Result<bool> {
+    let mut window = Vec::new();
+    let mut start = from;
+    loop {
+        let present = window.len();
+        window.resize(present + CHUNK_BYTES, 0);
+        let count = file.read_at(start + present as u64, &mut window[present..])?;
+        window.truncate(present + count);
+        if window.len() < SYNC_MARK_BYTES {
+            return Ok(false);
+        }
+        let candidates = window.len() - SYNC_MARK_BYTES + 1;
+        for at in 0..candidates {
+            let here = start + at as u64;
+            if let Ok((Record::SyncMark { position, synced }, _)) =
+                Record::decode(&window[at..at + SYNC_MARK_BYTES])
+                && position == here
+                && (from + 1..=position).contains(&synced)
+            {
+                return Ok(true);
+            }
+        }
+        window.drain(..candidates);
+        start += candidates as u64;
+    }
+}
+
+/// Writes the same bytes again, so that a sync is about them.
+fn rewrite(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK_BYTES.min((to - from) as usize)];
+    let mut position = from;
+    while position < to {
+        let wanted = buffer.len().min((to - position) as usize);
+        let count = file.read_at(position, &mut buffer[..wanted])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(position, &buffer[..count])?;
+        position += count as u64;
+    }
+    Ok(())
+}

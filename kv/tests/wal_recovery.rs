@@ -1,0 +1,225 @@
+//! Recovery of a log file after anything: what is left is a beginning of what was written, or an error, never a panic.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the whole crate is tests, helpers included"
+)]
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use kv::fs::FileSystem;
+use kv::fs::memory::MemoryFileSystem;
+use kv::wal::{Recovered, WalError, open};
+use kv_core::{Entry, Epoch, Offset, Operation, Version};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tokio::sync::mpsc;
+
+const NAME: &str = "wal-0000000001";
+const HEADER_BYTES: usize = 64;
+
+type Content = (Epoch, Vec<Entry>);
+
+#[derive(Clone, Debug)]
+enum Command {
+    Append(Vec<u8>),
+    Truncate(usize),
+    Promise,
+    Sync,
+}
+
+fn commands() -> impl Strategy<Value = Vec<Command>> {
+    let values = proptest::collection::vec(any::<u8>(), 1..4);
+    let command = prop_oneof![
+        4 => values.prop_map(Command::Append),
+        1 => (0..5_usize).prop_map(Command::Truncate),
+        1 => Just(Command::Promise),
+        2 => Just(Command::Sync),
+    ];
+    proptest::collection::vec(command, 1..25)
+}
+
+/// Writes a log; returns the file's bytes, and what the log held after each record.
+fn written(commands: &[Command]) -> (Vec<u8>, Vec<Content>) {
+    let folder = MemoryFileSystem::default();
+    let mut contents = vec![Content::default()];
+    for batch in commands.split(|command| matches!(command, Command::Sync)) {
+        let (mut log, writer, _) = block_on(open(&folder)).unwrap();
+        for command in batch {
+            let (mut promised, mut entries) = contents.last().unwrap().clone();
+            match command {
+                Command::Append(values) => {
+                    let mut new = Vec::new();
+                    for value in values {
+                        new.push(entry(promised, entries.len() as u64 + 1, *value));
+                        entries.push(new[new.len() - 1].clone());
+                        contents.push((promised, entries.clone()));
+                    }
+                    log.append(new);
+                    continue;
+                }
+                Command::Truncate(removed) => {
+                    entries.truncate(entries.len().saturating_sub(*removed));
+                    log.truncate(Offset(entries.len() as u64));
+                }
+                Command::Promise => {
+                    promised = promised.next();
+                    log.promise(promised);
+                }
+                Command::Sync => {}
+            }
+            contents.push((promised, entries));
+        }
+        drop(log);
+        let (sender, _reports) = mpsc::unbounded_channel();
+        block_on(writer.run(sender));
+    }
+    let file = folder.open(NAME).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    (bytes, contents)
+}
+
+fn entry(epoch: Epoch, offset: u64, value: u8) -> Entry {
+    let key = Bytes::from(format!("key{}", value % 3));
+    let operation = match value % 4 {
+        0 => Operation::EpochStart,
+        1 => Operation::Delete { key },
+        // Zeros inside and at the end of values, too.
+        _ => Operation::Set {
+            key,
+            value: [vec![value; usize::from(value)], vec![0; 9]]
+                .concat()
+                .into(),
+        },
+    };
+    Entry {
+        version: Version::new(epoch, Offset(offset)),
+        operation,
+    }
+}
+
+/// Opens a folder whose log file has these bytes. Whatever can be opened can be written to and opened again.
+fn recovered(bytes: &[u8]) -> Result<(Recovered, Content), WalError> {
+    let folder = MemoryFileSystem::default();
+    folder.open(NAME).unwrap().write_at(0, bytes).unwrap();
+    let (mut log, writer, recovered) = block_on(open(&folder))?;
+    let entries = log.read(Offset(1), Offset(u64::MAX), usize::MAX)?;
+    let content = (recovered.promised, entries);
+
+    log.append(vec![entry(log.end().epoch, log.end().offset.0 + 1, 7)]);
+    let end = log.end();
+    drop(log);
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    block_on(writer.run(sender));
+    reports.try_recv().unwrap().unwrap();
+    let (log, _, again) = block_on(open(&folder)).expect("a repaired log is whole");
+    assert_eq!((log.end(), again.cut), (end, None));
+    assert_eq!(
+        log.read(Offset(1), end.offset.previous(), usize::MAX)
+            .unwrap(),
+        content.1
+    );
+    Ok((recovered, content))
+}
+
+proptest! {
+    #[test]
+    fn a_torn_log_is_recovered_as_a_beginning_of_it(
+        commands in commands(),
+        at: Index,
+        zeros in 0..100_usize,
+    ) {
+        let (bytes, contents) = written(&commands);
+        let kept = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES + 1);
+        // The rest is missing, or reads as zeros.
+        let torn = [&bytes[..kept], &vec![0; zeros][..]].concat();
+        let (whole, content) = recovered(&torn).unwrap();
+        prop_assert!(contents.contains(&content));
+        let end = whole.cut.map_or(torn.len(), |(file, byte)| {
+            assert_eq!(file, NAME);
+            byte as usize
+        });
+        prop_assert!(end <= kept, "nothing is made up");
+        let (_, without_tail) = recovered(&bytes[..end]).unwrap();
+        prop_assert_eq!(without_tail, content, "all of what is whole is kept");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_an_error_that_names_file_and_byte(commands in commands(), bit: Index) {
+        let (mut bytes, _) = written(&commands);
+        let bit = bit.index(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let error = recovered(&bytes).unwrap_err();
+        match &error {
+            WalError::Damaged { byte, .. } | WalError::DamagedTail { byte, .. } => {
+                prop_assert!(*byte as usize <= bit / 8);
+            }
+            WalError::Header { .. } => prop_assert!(bit / 8 < HEADER_BYTES),
+            other => prop_assert!(false, "{}", other),
+        }
+        prop_assert!(error.to_string().starts_with(NAME));
+    }
+
+    #[test]
+    fn any_mutilation_is_recovered_as_a_beginning_or_refused(
+        commands in commands(),
+        wounds in proptest::collection::vec(any::<(Index, Index, Index, u8)>(), 1..4),
+    ) {
+        let (original, contents) = written(&commands);
+        let mut bytes = original.clone();
+        for (from, to, len, kind) in wounds {
+            let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+            let len = len.index(bytes.len() - from.max(to)) + 1;
+            match kind % 5 {
+                0 => bytes[to..to + len].fill(0),
+                1 => bytes[to..to + len].fill(kind),
+                2 => bytes.copy_within(from..from + len, to),
+                3 => bytes.truncate(to.max(1)),
+                // Old bytes behind the end, as after a truncation in place.
+                _ => bytes.extend_from_within(from..from + len),
+            }
+        }
+        if let Ok((_, content)) = recovered(&bytes) {
+            prop_assert!(contents.contains(&content));
+        }
+    }
+
+    #[test]
+    fn any_bytes_behind_the_header_are_recovered_or_refused(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let (whole, _) = written(&[Command::Sync]);
+        let _ = recovered(&[&whole[..HEADER_BYTES], &bytes[..]].concat());
+        let _ = recovered(&bytes);
+    }
+}
+
+/// R21: whole records that do not follow are never accepted, however good their checksums are.
+#[test]
+fn records_out_of_order_are_refused() {
+    let append = |values: &[u8]| Command::Append(values.to_vec());
+    let (early, _) = written(&[append(&[2])]);
+    let (late, _) = written(&[append(&[2]), Command::Sync, append(&[2])]);
+    let records = &early[HEADER_BYTES..];
+    let again = [&early[..], records].concat();
+    let gap = [&early[..], &late[early.len()..], &late[early.len()..]].concat();
+    for bytes in [again, gap] {
+        let error = recovered(&bytes).unwrap_err();
+        assert!(error.to_string().contains("does not follow"), "{error}");
+    }
+}
+
+/// Damage in front of a later batch is known to be damage, wherever it is, since that batch says what had been synced.
+#[test]
+fn damage_before_a_later_batch_was_synced_for_certain() {
+    let append = || Command::Append(vec![2, 6]);
+    let first = written(&[append(), Command::Sync]).0.len();
+    let (bytes, _) = written(&[append(), Command::Sync, append()]);
+    for byte in HEADER_BYTES..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[byte] ^= 1;
+        let error = recovered(&damaged).unwrap_err();
+        let is_certain = matches!(error, WalError::Damaged { .. });
+        assert_eq!(is_certain, byte < first, "byte {byte}: {error}");
+    }
+}

@@ -1,0 +1,298 @@
+//! The command line.
+//!
+//! Results go to stdout, the progress bar and errors to stderr. Exit codes: 0 as expected, 1 not as expected, 2 usage or
+//! unreadable input, 3 something that must hold could not be judged.
+
+mod seeds;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use kv_core::Fencing;
+use serde_json::json;
+
+use self::seeds::Seeds;
+use crate::error::{Error, NotSimulated};
+use crate::runner::{Batch, Options, check_supported, run_all, run_seed};
+use crate::scenario::{SEEDS_TO_SHOW_HARM, Scenario};
+use crate::summary::Summary;
+use crate::world::Stage;
+use crate::{story, suite};
+
+/// Runs a distributed store in a simulated world, breaks that world on purpose, and judges what the clients saw.
+///
+/// Without a command: every scenario of the suite under both protocols, and a summary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo sim",
+    bin_name = "cargo sim",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+#[command(after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 all as expected, 1 not as expected, 2 usage or unreadable input, \
+                          3 something that must hold could not be judged.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the scenarios of the suite, one line each, its name first.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs one scenario over many seeds, and sums up.
+    #[command(after_help = EXIT_CODES)]
+    Run {
+        /// A scenario of the suite by its name, or a scenario file by its path.
+        #[arg(value_name = "NAME|FILE")]
+        scenario: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Runs one seed and tells it event by event, with the verdict and its evidence.
+    #[command(
+        after_help = "Exit codes: 0 every guarantee holds, 1 one is violated or the run failed, \
+                            2 usage or unreadable input, 3 one could not be judged."
+    )]
+    Replay {
+        /// A scenario of the suite by its name, or a scenario file by its path.
+        #[arg(value_name = "NAME|FILE")]
+        scenario: String,
+        /// Which run; the file of a kept run names its own.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Which protocol; what the file says, if nothing is given.
+        #[arg(long)]
+        fencing: Option<FencingFlag>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// Which seeds: A..B or A..=B, both ends included, so that 1..1000 are a thousand [default: 1..100].
+    #[arg(long, value_name = "A..B")]
+    seeds: Option<Seeds>,
+    /// A single seed.
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Only this protocol. Without it, the suite runs both and a single scenario the one that its file says.
+    #[arg(long)]
+    fencing: Option<FencingFlag>,
+    /// How many runs at once [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// The summary as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where runs are kept in which something broke: DIR/NAME/FENCING/SEED/ [default: `runs` in the repository].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FencingFlag {
+    /// Fenced by epochs: what every guarantee must hold under.
+    Epoch,
+    /// The plain design, which the course starts from.
+    None,
+}
+
+impl From<FencingFlag> for Fencing {
+    fn from(flag: FencingFlag) -> Self {
+        match flag {
+            FencingFlag::Epoch => Self::Epoch,
+            FencingFlag::None => Self::None,
+        }
+    }
+}
+
+/// What the program does. Returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse() {
+        Arguments {
+            command: None,
+            flags,
+        } => run_suite(&flags),
+        Arguments {
+            command: Some(Command::List { json }),
+            ..
+        } => list(json),
+        Arguments {
+            command: Some(Command::Run { scenario, flags }),
+            ..
+        } => run_one(&scenario, &flags),
+        Arguments {
+            command:
+                Some(Command::Replay {
+                    scenario,
+                    seed,
+                    fencing,
+                }),
+            ..
+        } => replay(&scenario, seed, fencing.map(Fencing::from)),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(USAGE)
+    })
+}
+
+const USAGE: u8 = 2;
+
+fn list(json: bool) -> Result<ExitCode, Error> {
+    let scenarios = suite::all()?;
+    let text = if json {
+        let one = |scenario: &Scenario| json!({ "name": scenario.id, "title": scenario.title });
+        let mut text = format!("{:#}", json!(scenarios.iter().map(one).collect::<Vec<_>>()));
+        text.push('\n');
+        text
+    } else {
+        let lines = scenarios
+            .iter()
+            .map(|scenario| format!("{:<30} {}\n", scenario.id, scenario.title));
+        lines.collect()
+    };
+    print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_suite(flags: &Flags) -> Result<ExitCode, Error> {
+    let mut batches = Vec::new();
+    for scenario in suite::all()? {
+        let fencings = match flags.fencing {
+            Some(fencing) => vec![fencing.into()],
+            None => vec![Fencing::Epoch, Fencing::None],
+        };
+        batches.extend(
+            fencings
+                .into_iter()
+                .map(|fencing| batch(scenario.under(fencing), flags)),
+        );
+    }
+    run(batches, flags)
+}
+
+fn run_one(name_or_file: &str, flags: &Flags) -> Result<ExitCode, Error> {
+    let scenario = suite::find(name_or_file)?;
+    let fencing = flags.fencing.map_or(scenario.fencing(), Fencing::from);
+    run(vec![batch(scenario.under(fencing), flags)], flags)
+}
+
+fn batch(scenario: Scenario, flags: &Flags) -> Batch {
+    let seeds = match (flags.seed, &flags.seeds, scenario.seed) {
+        (Some(seed), _, _) | (None, None, Some(seed)) => vec![seed],
+        (None, Some(seeds), _) => seeds.iter().collect(),
+        (None, None, None) => (1..=SEEDS_TO_SHOW_HARM as u64).collect(),
+    };
+    Batch {
+        scenario: Arc::new(scenario),
+        seeds,
+    }
+}
+
+fn run(batches: Vec<Batch>, flags: &Flags) -> Result<ExitCode, Error> {
+    let stage = stage()?;
+    check_supported(&*stage, &batches)?;
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = Options {
+        jobs: flags.jobs.map_or(cores, usize::from),
+        out: Some(flags.out.clone().unwrap_or_else(runs_folder)),
+    };
+    let total: usize = batches.iter().map(|batch| batch.seeds.len()).sum();
+    let bar = ProgressBar::new(total as u64); // On stderr, and only where a person looks.
+    let style =
+        ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} runs, {eta} left");
+    bar.set_style(style.expect("the template is right").progress_chars("=> "));
+    let reports = run_all(&*stage, &batches, &options, &|| bar.inc(1));
+    bar.finish_and_clear();
+    let summary = Summary::new(&batches, &reports?);
+    if flags.json {
+        print(&format!("{:#}\n", json!(summary)));
+    } else {
+        print(&summary.text());
+    }
+    Ok(ExitCode::from(summary.outcome.exit_code()))
+}
+
+fn replay(
+    name_or_file: &str,
+    seed: Option<u64>,
+    fencing: Option<Fencing>,
+) -> Result<ExitCode, Error> {
+    let scenario = suite::find(name_or_file)?;
+    let Some(seed) = seed.or(scenario.seed) else {
+        return Err(Error::WhichSeed {
+            address: scenario.address,
+        });
+    };
+    let fencing = fencing.unwrap_or(scenario.fencing());
+    let scenario = Arc::new(scenario.under(fencing));
+    let stage = stage()?;
+    check_supported(
+        &*stage,
+        &[Batch {
+            scenario: scenario.clone(),
+            seeds: vec![seed],
+        }],
+    )?;
+    let (report, played) = run_seed(&*stage, &scenario, seed);
+    print(&story::tell(&scenario, &report, &played));
+    let violated = report
+        .verdicts
+        .iter()
+        .any(|(_, verdict)| verdict.is_violated());
+    let unknown = report
+        .verdicts
+        .iter()
+        .any(|(_, verdict)| verdict.is_unknown());
+    Ok(ExitCode::from(
+        match (violated || !report.failures.is_empty(), unknown) {
+            (true, _) => 1,
+            (false, true) => 3,
+            (false, false) => 0,
+        },
+    ))
+}
+
+/// The world of this build.
+#[cfg(madsim)]
+fn stage() -> Result<Box<dyn Stage>, NotSimulated> {
+    Ok(Box::new(crate::world::sim::SimStage))
+}
+
+/// The world of this build: none, since the simulator is chosen when the program is compiled.
+#[cfg(not(madsim))]
+fn stage() -> Result<Box<dyn Stage>, NotSimulated> {
+    let set = |name: &&str| std::env::var_os(name).is_some_and(|flags| !flags.is_empty());
+    let flags = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"]
+        .into_iter()
+        .find(set);
+    Err(flags.map_or(NotSimulated::OtherBuild, NotSimulated::Flags))
+}
+
+/// `runs` at the top of the repository, from wherever the program is called; here, if the repository has moved.
+fn runs_folder() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let repository = repository.filter(|repository| repository.is_dir());
+    repository.unwrap_or(Path::new(".")).join("runs")
+}
+
+/// Prints to stdout. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

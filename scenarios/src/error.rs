@@ -1,0 +1,86 @@
+//! What can be wrong with what a person hands in, with the facts to act on. Each is one line.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::scenario::{Kind, Problem};
+
+/// Why nothing was run, or nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A scenario file that cannot be read at all.
+    #[error("cannot read {}: {source}; name a scenario file, or a scenario of the suite: {known}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+        /// The scenarios of the suite.
+        known: String,
+    },
+    /// A scenario file with a line that makes no sense.
+    #[error("{file}:{line}: {problem}")]
+    Scenario {
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: Problem,
+    },
+    /// A name that no scenario has.
+    #[error(
+        "there is no scenario \"{name}\"; the suite has {known}, and a file is named by its path"
+    )]
+    UnknownScenario {
+        /// The name as given.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A replay without a seed.
+    #[error("which run? name it with --seed N: `cargo sim replay {address} --seed 1`")]
+    WhichSeed {
+        /// The scenario.
+        address: String,
+    },
+    /// A fault that the world cannot do.
+    #[error(
+        "the world \"{world}\" cannot do the fault {kind}, which {scenario} asks for: {reason}"
+    )]
+    Refused {
+        /// The world.
+        world: &'static str,
+        /// The fault.
+        kind: Kind,
+        /// The scenario.
+        scenario: String,
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
+    /// A build without the simulator.
+    #[error(transparent)]
+    NotSimulated(#[from] NotSimulated),
+    /// A result that could not be written.
+    #[error("cannot write {}: {source}; name a folder with room that you may write to with --out", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// Why this program has no simulator in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSimulated {
+    /// Flags in the environment replace those that `cargo sim` passes.
+    #[error(
+        "{0} is set in the environment and replaces the flags that `cargo sim` passes, so this build has no simulator in it; \
+         `unset {0}`, then run `cargo sim` again"
+    )]
+    Flags(&'static str),
+    /// It was built by other means.
+    #[error("this build has no simulator in it; run it as `cargo sim`")]
+    OtherBuild,
+}

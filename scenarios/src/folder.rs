@@ -1,0 +1,141 @@
+//! The folder of a run: `OUT/NAME/FENCING/SEED/` with everything needed to judge it again or to run it again.
+//!
+//! It is written under another name and renamed when it is complete, so that nobody ever finds half of it.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::play::Played;
+use crate::runner::SeedReport;
+use crate::scenario::{Scenario, fencing_name};
+
+/// Where the folder of a run is.
+#[must_use]
+pub fn path(out: &Path, scenario: &Scenario, seed: u64) -> PathBuf {
+    let name = Path::new(&scenario.id)
+        .file_name()
+        .unwrap_or("scenario".as_ref());
+    out.join(name)
+        .join(fencing_name(scenario.fencing()))
+        .join(seed.to_string())
+}
+
+/// Writes the folder of a run, in place of an older one. Returns where it is.
+///
+/// # Errors
+/// When something cannot be written.
+pub fn write(
+    out: &Path,
+    scenario: &Scenario,
+    report: &SeedReport,
+    played: &Played,
+) -> Result<PathBuf, Error> {
+    let folder = path(out, scenario, report.seed);
+    let unwritable = |source| Error::Unwritable {
+        path: folder.clone(),
+        source,
+    };
+    let parent = folder.parent().unwrap_or(out);
+    fs::create_dir_all(parent).map_err(unwritable)?;
+    let unfinished = parent.join(format!(".{}.{}", report.seed, std::process::id()));
+    let written =
+        fill(&unfinished, scenario, report, played).and_then(|()| replace(&unfinished, &folder));
+    if let Err(source) = written {
+        let _ = fs::remove_dir_all(&unfinished); // The first error is the one that matters.
+        return Err(unwritable(source));
+    }
+    Ok(folder)
+}
+
+fn replace(unfinished: &Path, folder: &Path) -> io::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::rename(unfinished, folder)
+}
+
+fn fill(
+    folder: &Path,
+    scenario: &Scenario,
+    report: &SeedReport,
+    played: &Played,
+) -> io::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir(folder)?;
+    let mut itself = scenario.clone();
+    itself.seed = Some(report.seed);
+    fs::write(folder.join("scenario.toml"), itself.to_toml())?;
+    lines(&folder.join("history.jsonl"), &played.history)?;
+    lines(&folder.join("events.jsonl"), &played.events)?;
+    let mut verdict = serde_json::to_string_pretty(&Judged::new(scenario, report))?;
+    verdict.push('\n');
+    fs::write(folder.join("verdict.json"), verdict)
+}
+
+fn lines<T: Serialize>(path: &Path, items: &[T]) -> io::Result<()> {
+    let mut file = BufWriter::new(fs::File::create(path)?);
+    for item in items {
+        serde_json::to_writer(&mut file, item)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
+}
+
+/// `verdict.json`.
+#[derive(Serialize)]
+struct Judged<'a> {
+    scenario: &'a str,
+    fencing: &'static str,
+    seed: u64,
+    ok_reads: u64,
+    ok_writes: u64,
+    failures: Vec<String>,
+    guarantees: Vec<JudgedGuarantee<'a>>,
+    replay: String,
+}
+
+#[derive(Serialize)]
+struct JudgedGuarantee<'a> {
+    guarantee: checker::Guarantee,
+    expected: &'static str,
+    #[serde(flatten)]
+    verdict: &'a checker::Verdict,
+}
+
+impl<'a> Judged<'a> {
+    fn new(scenario: &'a Scenario, report: &'a SeedReport) -> Self {
+        let fencing = scenario.fencing();
+        let judged =
+            |(guarantee, verdict): &'a (checker::Guarantee, checker::Verdict)| JudgedGuarantee {
+                guarantee: *guarantee,
+                expected: scenario.expect.of(fencing, *guarantee).word(),
+                verdict,
+            };
+        Self {
+            scenario: &scenario.id,
+            fencing: fencing_name(fencing),
+            seed: report.seed,
+            ok_reads: report.ok_reads,
+            ok_writes: report.ok_writes,
+            failures: report.failures.iter().map(ToString::to_string).collect(),
+            guarantees: report.verdicts.iter().map(judged).collect(),
+            replay: replay_command(scenario, report.seed),
+        }
+    }
+}
+
+/// The one command that shows a run again.
+#[must_use]
+pub fn replay_command(scenario: &Scenario, seed: u64) -> String {
+    let fencing = fencing_name(scenario.fencing());
+    format!(
+        "cargo sim replay {} --seed {seed} --fencing {fencing}",
+        scenario.address
+    )
+}

@@ -1,0 +1,258 @@
+//! The nemesis: does to the cluster what the scenario says, when it says so, and makes it good again.
+//!
+//! Every fault has a task of its own: it waits for its start, finds out who plays the roles that it names, acts, waits
+//! for its end, and heals. When the workload's duration is over, everything heals. What a fault did and to whom stands in
+//! the record; a fault that never fired makes the run worthless, so the tasks say whether they did.
+
+mod cast;
+mod harm;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use checker::NodeEventKind;
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+use self::cast::Cast;
+use self::harm::{Harm, harms};
+use crate::record::Record;
+use crate::scenario::{Disturbance, End, Fault, Scenario, Start};
+use crate::world::{Act, Place, World};
+
+/// How often the nemesis looks whether something has happened.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The nemesis of one run.
+pub struct Nemesis {
+    scenario: Arc<Scenario>,
+    world: Arc<dyn World>,
+    record: Arc<Record>,
+    seed: u64,
+    harmed: Mutex<Harmed>,
+}
+
+/// What lasts at the moment. Faults may overlap: a link mends, and a node comes back, when the last of them ends.
+#[derive(Default)]
+struct Harmed {
+    cuts: BTreeMap<(Place, Place), u32>,
+    down: BTreeMap<kv_core::NodeId, u32>,
+    paused: BTreeMap<kv_core::NodeId, u32>,
+    disturbed: BTreeMap<(kv_core::NodeId, kv_core::NodeId), Vec<(usize, Disturbance)>>,
+}
+
+impl Nemesis {
+    /// A nemesis that has done nothing yet.
+    #[must_use]
+    pub fn new(
+        scenario: Arc<Scenario>,
+        world: Arc<dyn World>,
+        record: Arc<Record>,
+        seed: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            scenario,
+            world,
+            record,
+            seed,
+            harmed: Mutex::default(),
+        })
+    }
+
+    /// Lives through one fault of the scenario. Returns whether it fired.
+    pub async fn run(self: Arc<Self>, index: usize) -> bool {
+        let fault = &self.scenario.faults[index];
+        let left = self.left();
+        if timeout(left, self.wait_for_start(&fault.start))
+            .await
+            .is_err()
+        {
+            return false;
+        }
+        let Ok(cast) = timeout(self.left(), self.cast(index, fault)).await else {
+            return false;
+        };
+        let harms = harms(&fault.action, &cast, self.scenario.cluster.nodes);
+        self.note("begin", index, fault, &cast);
+        for harm in &harms {
+            self.inflict(index, harm).await;
+        }
+        if !fault.action.kind().is_of_a_moment() {
+            sleep(self.lasting(fault.end)).await;
+            for harm in &harms {
+                self.heal(index, harm).await;
+            }
+            self.note("end", index, fault, &cast);
+        }
+        true
+    }
+
+    /// The time until the workload is over.
+    fn left(&self) -> Duration {
+        self.scenario
+            .workload
+            .duration
+            .saturating_sub(self.record.now())
+    }
+
+    async fn wait_for_start(&self, start: &Start) {
+        match start {
+            Start::At(at) => sleep(at.saturating_sub(self.record.now())).await,
+            Start::When(trigger) => {
+                while !self.record.has_seen(*trigger) {
+                    sleep(LOOK_EVERY).await;
+                }
+            }
+            Start::After(count) => {
+                let mut counts = self.record.counts();
+                let enough = counts.wait_for(|counts| counts.of(count.what) >= count.count);
+                enough.await.expect("the record outlives the nemesis");
+            }
+        }
+    }
+
+    /// Finds out who plays the roles that the fault names; waits while nobody does.
+    async fn cast(&self, index: usize, fault: &Fault) -> Cast {
+        loop {
+            let cast = Cast::find(
+                &fault.action,
+                &self.scenario,
+                &*self.world,
+                self.seed,
+                index,
+            );
+            match cast {
+                Some(cast) => return cast,
+                None => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    fn lasting(&self, end: End) -> Duration {
+        let wanted = match end {
+            End::Until(end) => end.saturating_sub(self.record.now()),
+            End::For(lasting) => lasting,
+            End::WithTheWorkload => Duration::MAX,
+        };
+        wanted.min(self.left())
+    }
+
+    fn note(&self, phase: &str, index: usize, fault: &Fault, cast: &Cast) {
+        let roles: Map<String, Value> = cast
+            .roles()
+            .map(|(target, ids)| (target, json!(ids)))
+            .collect();
+        let fields = [
+            ("phase", json!(phase)),
+            ("fault", json!(index + 1)),
+            ("kind", json!(fault.action.kind().name())),
+            ("what", json!(fault.action.to_string())),
+            ("roles", Value::Object(roles)),
+        ];
+        self.record
+            .note(None, NodeEventKind::other("fault", fields));
+    }
+
+    async fn inflict(&self, index: usize, harm: &Harm) {
+        let mut harmed = self.harmed.lock().await;
+        match harm {
+            Harm::Cut(from, to) => {
+                if raise(&mut harmed.cuts, (*from, *to)) {
+                    self.world.act(&Act::Cut(*from, *to)).await;
+                }
+            }
+            Harm::Down { node, power } => {
+                raise(&mut harmed.down, *node);
+                let act = if *power {
+                    Act::PowerLoss(*node)
+                } else {
+                    Act::Kill(*node)
+                };
+                self.world.act(&act).await;
+            }
+            Harm::Restart(node) => {
+                self.world.act(&Act::Kill(*node)).await;
+                if !harmed.down.contains_key(node) {
+                    self.world.act(&Act::Start(*node)).await;
+                }
+            }
+            Harm::Pause(node) => {
+                if raise(&mut harmed.paused, *node) {
+                    self.world.act(&Act::Pause(*node)).await;
+                }
+            }
+            Harm::Disturb(from, to, disturbance) => {
+                harmed
+                    .disturbed
+                    .entry((*from, *to))
+                    .or_default()
+                    .push((index, *disturbance));
+                self.world
+                    .act(&Act::Disturb(*from, *to, Some(*disturbance)))
+                    .await;
+            }
+            Harm::LoseSession(node) => self.world.act(&Act::LoseSession(*node)).await,
+            Harm::Clock {
+                node,
+                jump,
+                drift_ppm,
+            } => {
+                self.world.act(&Act::JumpClock(*node, *jump)).await;
+                self.world.act(&Act::DriftClock(*node, *drift_ppm)).await;
+            }
+            Harm::SlowDisk(node, delay) => self.world.act(&Act::SlowDisk(*node, *delay)).await,
+        }
+    }
+
+    async fn heal(&self, index: usize, harm: &Harm) {
+        let mut harmed = self.harmed.lock().await;
+        match harm {
+            Harm::Cut(from, to) => {
+                if lower(&mut harmed.cuts, (*from, *to)) {
+                    self.world.act(&Act::Mend(*from, *to)).await;
+                }
+            }
+            Harm::Down { node, .. } => {
+                if lower(&mut harmed.down, *node) {
+                    self.world.act(&Act::Start(*node)).await;
+                }
+            }
+            Harm::Pause(node) => {
+                if lower(&mut harmed.paused, *node) {
+                    self.world.act(&Act::Resume(*node)).await;
+                }
+            }
+            Harm::Disturb(from, to, _) => {
+                let on_link = harmed.disturbed.entry((*from, *to)).or_default();
+                on_link.retain(|(fault, _)| *fault != index);
+                let left = on_link.last().map(|(_, disturbance)| *disturbance);
+                self.world.act(&Act::Disturb(*from, *to, left)).await;
+            }
+            Harm::Clock { node, .. } => self.world.act(&Act::DriftClock(*node, 0)).await,
+            Harm::SlowDisk(node, _) => self.world.act(&Act::SlowDisk(*node, Duration::ZERO)).await,
+            Harm::Restart(_) | Harm::LoseSession(_) => {}
+        }
+    }
+}
+
+/// One more reason for something. Returns whether it is the first.
+fn raise<K: Ord>(reasons: &mut BTreeMap<K, u32>, key: K) -> bool {
+    let count = reasons.entry(key).or_default();
+    *count += 1;
+    *count == 1
+}
+
+/// One reason less. Returns whether none is left.
+fn lower<K: Ord>(reasons: &mut BTreeMap<K, u32>, key: K) -> bool {
+    let Some(count) = reasons.get_mut(&key) else {
+        return false;
+    };
+    *count -= 1;
+    let none_left = *count == 0;
+    if none_left {
+        reasons.remove(&key);
+    }
+    none_left
+}

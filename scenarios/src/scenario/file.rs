@@ -1,0 +1,215 @@
+//! The format as it stands in a file: every field, its default and its meaning.
+//!
+//! These types only carry what was written and where; `validate.rs` makes a [`Scenario`](super::Scenario) of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use toml::Spanned;
+
+use super::duration::Length;
+use super::fault::{Count, Trigger};
+use super::target::Group;
+
+/// A whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// One line that says what happens.
+    pub(super) name: Spanned<String>,
+    /// The seed to run when none is asked for: a file that reproduces one run has it.
+    pub(super) seed: Option<u64>,
+    pub(super) cluster: Option<Spanned<Cluster>>,
+    pub(super) workload: Option<Spanned<Workload>>,
+    #[serde(default)]
+    pub(super) fault: Vec<Spanned<Fault>>,
+    #[serde(default)]
+    pub(super) expect: Expect,
+}
+
+/// `[cluster]`: what is started.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    /// Default 2.
+    pub(super) shards: Option<Spanned<u16>>,
+    /// N; default 3.
+    pub(super) replication_factor: Option<Spanned<usize>>,
+    /// Q; default a majority of N.
+    pub(super) write_quorum: Option<Spanned<usize>>,
+    /// E; default N − Q + 1.
+    pub(super) election_quorum: Option<Spanned<usize>>,
+    /// Default epoch; `--fencing` overrides it.
+    pub(super) fencing: Option<Fencing>,
+    /// Default memory.
+    pub(super) engine: Option<Spanned<String>>,
+    /// Default shards × N; more are idle.
+    pub(super) nodes: Option<Spanned<u16>>,
+    /// How long the coordination service keeps a silent session; default 4 s.
+    pub(super) session_timeout: Option<Spanned<Length>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Fencing {
+    Epoch,
+    None,
+}
+
+/// `[workload]`: what the clients do.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Workload {
+    /// How many sessions; default 8.
+    pub(super) clients: Option<Spanned<u32>>,
+    /// How many keys; default 16.
+    pub(super) keys: Option<Spanned<u32>>,
+    /// The shares of the operations; default get 50, set 40, delete 10.
+    pub(super) mix: Option<Spanned<Mix>>,
+    /// The shares of the read levels; default lease 60, quorum 10, local 0, replica 30.
+    pub(super) levels: Option<Spanned<Levels>>,
+    /// How long the clients work; default 30 s.
+    pub(super) duration: Option<Spanned<Length>>,
+    /// How fast each client is at most: it thinks so long between operations; default 2.
+    pub(super) ops_per_second: Option<Spanned<f64>>,
+    /// How long a client waits for an answer; default 2 s.
+    pub(super) deadline: Option<Spanned<Length>>,
+    /// A run with fewer acknowledged operations fails itself; default 300.
+    pub(super) min_ok: Option<u64>,
+    /// How long after the last fault a write to each shard must succeed; default 20 s.
+    pub(super) recovery_within: Option<Spanned<Length>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mix {
+    pub(super) get: u32,
+    pub(super) set: u32,
+    pub(super) delete: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Levels {
+    pub(super) lease: u32,
+    pub(super) quorum: u32,
+    pub(super) local: u32,
+    pub(super) replica: u32,
+}
+
+/// `[[fault]]`: one start, one kind, at most one end.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fault {
+    /// Start: at this time.
+    pub(super) at: Option<Spanned<Length>>,
+    /// Start: when this happens in the cluster.
+    pub(super) when: Option<Spanned<Trigger>>,
+    /// Start: when the clients have seen so much.
+    pub(super) after: Option<Spanned<Count>>,
+    /// End: at this time.
+    pub(super) until: Option<Spanned<Length>>,
+    /// End: so long after the start.
+    #[serde(rename = "for")]
+    pub(super) lasting: Option<Spanned<Length>>,
+    pub(super) partition: Option<Spanned<Partition>>,
+    pub(super) network: Option<Spanned<Network>>,
+    pub(super) power_loss: Option<Spanned<Group>>,
+    pub(super) kill: Option<Spanned<Group>>,
+    pub(super) restart: Option<Spanned<Group>>,
+    pub(super) pause: Option<Spanned<Group>>,
+    pub(super) session_loss: Option<Spanned<Group>>,
+    pub(super) clock: Option<Spanned<Clock>>,
+    pub(super) slow_disk: Option<Spanned<SlowDisk>>,
+}
+
+/// `partition = {…}`: `isolate` (with or without `from`), or `split`, or `one_way`, or `bridge`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Partition {
+    pub(super) isolate: Option<Group>,
+    pub(super) from: Option<Group>,
+    pub(super) split: Option<Vec<Group>>,
+    pub(super) one_way: Option<OneWay>,
+    pub(super) bridge: Option<Group>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneWay {
+    pub(super) from: Group,
+    pub(super) to: Option<Group>,
+}
+
+/// `network = {…}`: at least one disturbance; between all nodes, or from and to the named.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Network {
+    #[serde(default)]
+    pub(super) lose: f64,
+    #[serde(default)]
+    pub(super) duplicate: f64,
+    #[serde(default)]
+    pub(super) reorder: f64,
+    #[serde(default)]
+    pub(super) delay: Length,
+    pub(super) from: Option<Group>,
+    pub(super) to: Option<Group>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Clock {
+    pub(super) node: Group,
+    #[serde(default)]
+    pub(super) offset: Length,
+    #[serde(default)]
+    pub(super) drift_ppm: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SlowDisk {
+    pub(super) node: Group,
+    pub(super) delay: Length,
+}
+
+/// Guarantees and what is expected of them, as they were written.
+pub(super) type Named = BTreeMap<Spanned<String>, Spanned<String>>;
+
+/// `[expect]` is about `epoch`, and `[expect.none]` about `none`.
+#[derive(Default)]
+pub(super) struct Expect {
+    pub(super) epoch: Named,
+    pub(super) none: Named,
+}
+
+impl<'de> Deserialize<'de> for Expect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tables;
+
+        impl<'de> Visitor<'de> for Tables {
+            type Value = Expect;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table such as [expect] with lines such as linearizable = \"holds\"")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Expect, M::Error> {
+                let mut expect = Expect::default();
+                while let Some(name) = map.next_key::<Spanned<String>>()? {
+                    match name.get_ref().as_str() {
+                        "none" => expect.none = map.next_value()?,
+                        "epoch" => expect.epoch.append(&mut map.next_value()?),
+                        _ => drop(expect.epoch.insert(name, map.next_value()?)),
+                    }
+                }
+                Ok(expect)
+            }
+        }
+
+        deserializer.deserialize_map(Tables)
+    }
+}

@@ -1,0 +1,391 @@
+//! One run, told event by event, so that a reader can follow who did what to whom.
+//!
+//! Left out is what would only be noise: each entry's way onto each disk. What proves a violation is marked where it
+//! happens, whatever it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use checker::{
+    Event, EventKind, Function, Level, NodeEvent, NodeEventKind, Verdict, Version, Witness,
+};
+use serde_json::Value;
+
+use crate::folder::replay_command;
+use crate::play::Played;
+use crate::runner::SeedReport;
+use crate::scenario::{Length, Scenario, fencing_name};
+
+/// Tells a run.
+#[must_use]
+pub fn tell(scenario: &Scenario, report: &SeedReport, played: &Played) -> String {
+    let mut teller = Teller {
+        text: String::new(),
+        evidence: evidence(report),
+        writers: BTreeMap::new(),
+        homes: BTreeMap::new(),
+        published: BTreeMap::new(),
+        stale: BTreeSet::new(),
+    };
+    teller
+        .head(scenario, report)
+        .expect("a string takes everything");
+    teller.body(played).expect("a string takes everything");
+    teller
+        .verdict(scenario, report)
+        .expect("a string takes everything");
+    teller.text
+}
+
+/// The places in the global order of everything that proves a violation.
+fn evidence(report: &SeedReport) -> BTreeSet<u64> {
+    let mut places = BTreeSet::new();
+    for (_, verdict) in &report.verdicts {
+        let Verdict::Violated(evidence) = verdict else {
+            continue;
+        };
+        for witness in &evidence.events {
+            match witness {
+                Witness::Operation { invoke, completion } => {
+                    places.extend(invoke.index);
+                    places.extend(completion.as_ref().and_then(|completion| completion.index));
+                }
+                Witness::Node(event) => drop(places.insert(event.index)),
+            }
+        }
+    }
+    places
+}
+
+struct Teller {
+    text: String,
+    evidence: BTreeSet<u64>,
+    /// Who believes to be the writer of which shard, in which epoch.
+    writers: BTreeMap<u64, (u32, u64)>,
+    /// Which shard a node is a member of.
+    homes: BTreeMap<u64, u32>,
+    /// The newest record of each shard that was told.
+    published: BTreeMap<u32, (u64, Option<u64>)>,
+    /// Which refusals were told: they repeat with every message of the deposed.
+    stale: BTreeSet<(u64, String)>,
+}
+
+impl Teller {
+    fn head(&mut self, scenario: &Scenario, report: &SeedReport) -> std::fmt::Result {
+        let (config, workload) = (&scenario.cluster.config, &scenario.workload);
+        let text = &mut self.text;
+        writeln!(text, "{}: {}", scenario.id, scenario.title)?;
+        writeln!(
+            text,
+            "seed {}, fencing {}. {} shards of {} nodes; a write is acknowledged when {} have it. {} clients, {} keys, {}.",
+            report.seed,
+            fencing_name(scenario.fencing()),
+            config.shards,
+            config.replication_factor,
+            config.write_quorum,
+            workload.clients,
+            workload.keys,
+            Length(workload.duration),
+        )?;
+        writeln!(
+            text,
+            "Entries of a shard's log are named EPOCH.OFFSET. Lines marked >> prove a violation.\n"
+        )
+    }
+
+    fn body(&mut self, played: &Played) -> std::fmt::Result {
+        let mut history = played.history.iter().peekable();
+        let mut events = played.events.iter().peekable();
+        loop {
+            let asked = history
+                .peek()
+                .map_or(u64::MAX, |event| event.index.unwrap_or(0));
+            match events.peek() {
+                Some(event) if event.index < asked => {
+                    let event = events.next().expect("it was peeked at");
+                    self.node(event)?;
+                }
+                _ => match history.next() {
+                    Some(event) => self.client(event)?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn line(&mut self, time: u64, index: u64, who: &str, what: &str) -> std::fmt::Result {
+        let mark = if self.evidence.contains(&index) {
+            ">>"
+        } else {
+            "  "
+        };
+        let seconds = time as f64 / 1e9;
+        writeln!(self.text, "{mark} {seconds:>8.3}s  {who:<24} {what}")
+    }
+
+    fn client(&mut self, event: &Event) -> std::fmt::Result {
+        let key = event.key.as_deref().unwrap_or("the register");
+        let session = event.session.unwrap_or(event.process);
+        let operation = match event.f {
+            Function::Read => format!("get {key}{}", event.level.map_or("", level)),
+            Function::Write => format!("set {key} = {}", event.value),
+            Function::Delete => format!("delete {key}"),
+        };
+        let what = match event.kind {
+            EventKind::Invoke => format!("asks: {operation}"),
+            EventKind::Ok => {
+                let result = match (event.f, &event.value) {
+                    (Function::Read, Value::Null) => format!("{operation} -> nothing"),
+                    (Function::Read, value) => format!("{operation} -> {value}"),
+                    _ => operation,
+                };
+                let entry = event.version.map_or(String::new(), |version| {
+                    format!(", entry {}", name(version))
+                });
+                let node = event
+                    .node
+                    .map_or(String::new(), |node| format!(", by {}", self.role(node)));
+                format!("ok: {result}{entry}{node}")
+            }
+            EventKind::Fail => format!("FAIL: {operation} did not happen{}", because(event)),
+            EventKind::Info => format!(
+                "INFO: {operation}, nobody knows whether it happened{}",
+                because(event)
+            ),
+        };
+        self.line(
+            event.time,
+            event.index.unwrap_or(0),
+            &format!("client {session}"),
+            &what,
+        )
+    }
+
+    /// A node with the role that it believes to have.
+    fn role(&self, node: u64) -> String {
+        match (self.writers.get(&node), self.homes.get(&node)) {
+            (Some((shard, _)), _) => format!("n{node} (writer of {shard})"),
+            (None, Some(shard)) => format!("n{node} (replica of {shard})"),
+            (None, None) => format!("n{node}"),
+        }
+    }
+
+    fn node(&mut self, event: &NodeEvent) -> std::fmt::Result {
+        let is_evidence = self.evidence.contains(&event.index);
+        let Some(what) = self.what(event, is_evidence) else {
+            return Ok(());
+        };
+        let who = match (&event.kind, event.node) {
+            (NodeEventKind::Shard { .. }, _) => "coordination".to_owned(),
+            (_, Some(node)) => self.role(node),
+            (_, None) => "----".to_owned(),
+        };
+        self.line(event.time, event.index, &who, &what)
+    }
+
+    /// What an event means; nothing, where it is not worth telling.
+    fn what(&mut self, event: &NodeEvent, is_evidence: bool) -> Option<String> {
+        Some(match &event.kind {
+            NodeEventKind::Shard {
+                shard,
+                epoch,
+                voters,
+                writer,
+                ..
+            } => {
+                self.homes
+                    .extend(voters.iter().map(|voter| (*voter, *shard)));
+                let newest = self.published.insert(*shard, (*epoch, *writer));
+                match (newest, writer) {
+                    (Some(newest), _) if newest >= (*epoch, *writer) => {
+                        self.published.insert(*shard, newest);
+                        return None;
+                    }
+                    (_, Some(writer)) => {
+                        format!("record of shard {shard}: epoch {epoch}, the writer is n{writer}")
+                    }
+                    (_, None) => format!("record of shard {shard}: epoch {epoch}, no writer"),
+                }
+            }
+            NodeEventKind::Synced { epoch, offset, .. } if is_evidence => {
+                format!("has its log on disk up to entry {epoch}.{offset}")
+            }
+            NodeEventKind::Committed {
+                epoch,
+                offset,
+                chain,
+                ..
+            } if is_evidence => {
+                format!("commits entry {epoch}.{offset} (chain {chain:08x})")
+            }
+            NodeEventKind::Synced { .. } | NodeEventKind::Committed { .. } => return None,
+            NodeEventKind::Acknowledged {
+                epoch,
+                offset,
+                members,
+                ..
+            } => {
+                format!(
+                    "acknowledges entry {epoch}.{offset}, which {} have",
+                    nodes(members)
+                )
+            }
+            NodeEventKind::Truncated { after, .. } => {
+                format!("removes all entries above offset {after} from its log")
+            }
+            NodeEventKind::Started {} => {
+                self.writers.remove(&event.node?);
+                "starts".to_owned()
+            }
+            NodeEventKind::Lost { after, .. } => {
+                format!("has kept its log only up to offset {after}")
+            }
+            NodeEventKind::FinalLog {
+                runs, committed, ..
+            } => {
+                let runs: Vec<String> = runs
+                    .iter()
+                    .map(|(epoch, first, last)| format!("{epoch}.{first} to {epoch}.{last}"))
+                    .collect();
+                format!(
+                    "its log at the end: {}; committed up to offset {committed}",
+                    runs.join(", ")
+                )
+            }
+            NodeEventKind::Other { kind, fields } => {
+                let number = |name: &str| fields.get(name).and_then(Value::as_u64).unwrap_or(0);
+                match kind.as_str() {
+                    "fault" => fault(fields),
+                    "healed" => "==== the workload is over and all faults are healed".to_owned(),
+                    "promoted" => {
+                        let shard = u32::try_from(number("shard")).unwrap_or(u32::MAX);
+                        self.writers.insert(event.node?, (shard, number("epoch")));
+                        format!(
+                            "BECOMES THE WRITER of shard {shard} in epoch {}",
+                            number("epoch")
+                        )
+                    }
+                    "demoted" => {
+                        self.writers.remove(&event.node?);
+                        format!("is the writer no more (of epoch {})", number("epoch"))
+                    }
+                    "released" => format!(
+                        "gives the role of the writer back (epoch {})",
+                        number("epoch")
+                    ),
+                    "promised" => format!(
+                        "promises epoch {}: it refuses anything older from now on",
+                        number("epoch")
+                    ),
+                    "elected" => format!(
+                        "has chosen n{} for epoch {}",
+                        number("writer"),
+                        number("epoch")
+                    ),
+                    "rolled_back" => {
+                        format!(
+                            "gives up all above offset {} and goes on in epoch {}",
+                            number("after"),
+                            number("epoch")
+                        )
+                    }
+                    "forgot" => {
+                        format!("FORGETS COMMITTED ENTRIES above offset {}", number("after"))
+                    }
+                    "refused_stale" => {
+                        let what = format!(
+                            "refuses n{}, which is still in epoch {}",
+                            number("from"),
+                            number("epoch")
+                        );
+                        return self
+                            .stale
+                            .insert((event.node?, what.clone()))
+                            .then_some(what);
+                    }
+                    _ => format!("{}", event.kind),
+                }
+            }
+        })
+    }
+
+    fn verdict(&mut self, scenario: &Scenario, report: &SeedReport) -> std::fmt::Result {
+        let text = &mut self.text;
+        let (reads, writes) = (report.ok_reads, report.ok_writes);
+        writeln!(
+            text,
+            "\n{reads} reads and {writes} writes were answered ok during the workload."
+        )?;
+        for failure in &report.failures {
+            writeln!(text, "THE RUN FAILED: {failure}")?;
+        }
+        for (guarantee, verdict) in &report.verdicts {
+            let expected = scenario.expect.of(scenario.fencing(), *guarantee);
+            match verdict {
+                Verdict::Holds => writeln!(text, "{guarantee:<25} holds")?,
+                Verdict::Unknown(reason) => writeln!(text, "{guarantee:<25} UNKNOWN: {reason}")?,
+                Verdict::Violated(evidence) => {
+                    writeln!(
+                        text,
+                        "{guarantee:<25} VIOLATED (expected: {expected}): {}",
+                        evidence.why
+                    )?;
+                    for witness in &evidence.events {
+                        writeln!(text, "    >> {witness}")?;
+                    }
+                }
+            }
+        }
+        writeln!(text, "Again: {}", replay_command(scenario, report.seed))
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Local => " (local)",
+        Level::Lease => " (lease)",
+        Level::Quorum => " (quorum)",
+        Level::Replica => " (replica)",
+    }
+}
+
+fn name(version: Version) -> String {
+    format!("{}.{}", version.epoch, version.offset)
+}
+
+fn nodes(ids: &[u64]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("n{id}")).collect();
+    ids.join(", ")
+}
+
+fn because(event: &Event) -> String {
+    event
+        .error
+        .as_ref()
+        .map_or(String::new(), |error| format!(" ({error})"))
+}
+
+fn fault(fields: &serde_json::Map<String, Value>) -> String {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("?");
+    let number = fields.get("fault").and_then(Value::as_u64).unwrap_or(0);
+    let roles = fields.get("roles").and_then(Value::as_object);
+    let role = |(role, ids): (&String, &Value)| {
+        let ids: Vec<u64> = ids
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect();
+        format!("{role} is {}", nodes(&ids))
+    };
+    let roles: Vec<String> = roles.into_iter().flatten().map(role).collect();
+    let roles = if roles.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", roles.join("; "))
+    };
+    match text("phase") {
+        "begin" => format!("#### FAULT {number}: {}{roles}", text("what")),
+        _ => format!("#### FAULT {number} IS OVER: {}{roles}", text("what")),
+    }
+}

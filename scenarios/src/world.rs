@@ -1,0 +1,179 @@
+//! A world: a cluster that runs somewhere, its clients, and what can be done to it.
+//!
+//! The runner, the workload and the nemesis know this trait and no world by name. The simulator is one world
+//! (`world/sim.rs`); real processes and containers are others. A [`Stage`] starts a world for one run and plays a script
+//! in it.
+
+pub mod observed;
+#[cfg(madsim)]
+pub mod sim;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use checker::{EventKind, Function, Level, NodeEvent, Version};
+use kv::handle::Status;
+use kv_core::{Epoch, NodeId, ShardId};
+use tokio::task::JoinHandle;
+
+use crate::play::Played;
+use crate::scenario::{Disturbance, Kind, Scenario};
+
+/// Work that a world runs somewhere.
+pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What is played in a world, from the first operation to the last.
+pub type Script = Box<dyn FnOnce(Arc<dyn World>) -> Work<Played> + Send>;
+
+/// Starts worlds of one kind.
+pub trait Stage: Send + Sync {
+    /// The name of the kind.
+    fn name(&self) -> &'static str;
+
+    /// Why this world cannot do such a fault, if it cannot. Asked before anything is started.
+    fn lacks(&self, kind: Kind) -> Option<&'static str>;
+
+    /// Starts the scenario's cluster, plays the script in it, and takes everything down again.
+    ///
+    /// Called on a thread of its own, which is fresh; a runtime is made and ended inside. With the same scenario, seed
+    /// and script, the simulator gives the same result.
+    fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played;
+}
+
+/// A running cluster with its clients and its surroundings.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// The time since the world began.
+    fn now(&self) -> Duration;
+    /// The next place in the one order of everything that happens in the run.
+    fn stamp(&self) -> u64;
+    /// What the nodes have recorded since the last call, in that order. Times are since the world began.
+    fn drain(&self) -> Vec<NodeEvent>;
+
+    /// The roles in a shard now, as the newest published record tells them.
+    fn shard(&self, shard: ShardId) -> Option<Roles>;
+    /// What the nodes that are up say of themselves.
+    async fn statuses(&self) -> BTreeMap<NodeId, Status>;
+
+    /// The client of a session. Sessions are numbered from 0 to the scenario's `clients`, that one included.
+    fn client(&self, session: u64) -> Box<dyn Client>;
+    /// Runs a session's work on the session's machine.
+    fn spawn(&self, session: u64, work: Work<()>) -> JoinHandle<()>;
+
+    /// Does something to the cluster or its surroundings. Doing it twice is doing it once.
+    async fn act(&self, act: &Act);
+    /// Which nodes stopped by themselves, and why.
+    async fn failures(&self) -> BTreeMap<NodeId, String>;
+}
+
+/// Who is what in a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// The configuration number.
+    pub epoch: Epoch,
+    /// The writer, if there is one.
+    pub writer: Option<NodeId>,
+    /// The members, the writer included.
+    pub members: BTreeSet<NodeId>,
+}
+
+/// Somewhere that links lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A node.
+    Node(NodeId),
+    /// The coordination service.
+    Coordination,
+    /// The machines of all clients.
+    Clients,
+}
+
+/// One thing that can be done to a cluster or its surroundings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Nothing goes from the one to the other any more.
+    Cut(Place, Place),
+    /// What was cut goes again.
+    Mend(Place, Place),
+    /// Single messages from the one node to the other are disturbed so; by nothing, as they were at first.
+    Disturb(NodeId, NodeId, Option<Disturbance>),
+    /// The power goes: what was not synced is lost.
+    PowerLoss(NodeId),
+    /// The process dies; what it wrote stays.
+    Kill(NodeId),
+    /// A process that is down starts with what its disk holds.
+    Start(NodeId),
+    /// The process stands still.
+    Pause(NodeId),
+    /// It goes on.
+    Resume(NodeId),
+    /// The session with the coordination service expires.
+    LoseSession(NodeId),
+    /// The clock jumps forward.
+    JumpClock(NodeId, Duration),
+    /// The clock runs so much faster, in millionths.
+    DriftClock(NodeId, i64),
+    /// Every sync takes that much longer.
+    SlowDisk(NodeId, Duration),
+}
+
+/// What a session asks of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// What to do.
+    pub function: Function,
+    /// The key.
+    pub key: String,
+    /// What to write.
+    pub value: Option<i64>,
+    /// How much a read promises.
+    pub level: Option<Level>,
+    /// What a read at a replica must have applied.
+    pub token: Option<Version>,
+}
+
+/// What a session is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// `ok`, `fail` or `info`.
+    pub kind: EventKind,
+    /// What a read returned.
+    pub value: Option<i64>,
+    /// The entry that wrote the value, or that the write became.
+    pub version: Option<Version>,
+    /// How far the node that answered had applied.
+    pub token: Option<Version>,
+    /// The shard that answered.
+    pub shard: Option<u32>,
+    /// The node that answered.
+    pub node: Option<u64>,
+    /// Why it ended in `fail` or `info`.
+    pub error: Option<String>,
+}
+
+impl Answer {
+    /// An answer that says no more than how it ended.
+    #[must_use]
+    pub fn of(kind: EventKind) -> Self {
+        Self {
+            kind,
+            value: None,
+            version: None,
+            token: None,
+            shard: None,
+            node: None,
+            error: None,
+        }
+    }
+}
+
+/// A session's client.
+#[async_trait]
+pub trait Client: Send {
+    /// Asks, and waits for the answer or the deadline, whichever comes first.
+    async fn perform(&mut self, ask: &Ask, deadline: Duration) -> Answer;
+}

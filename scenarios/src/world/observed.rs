@@ -1,0 +1,159 @@
+//! What a node records, in the words of the checker.
+
+use checker::NodeEventKind;
+use kv::events::Event;
+use kv_core::{NodeId, ShardId};
+use serde_json::Value;
+
+/// The checker's words for a node's event.
+#[must_use]
+pub fn translate(event: Event) -> NodeEventKind {
+    match event {
+        Event::Started { .. } => NodeEventKind::Started {},
+        Event::Shard(record) => NodeEventKind::Shard {
+            shard: number(record.shard),
+            epoch: record.epoch.0,
+            voters: ids(record.voters),
+            write_quorum: u32::try_from(record.write_quorum).unwrap_or(u32::MAX),
+            writer: record.writer.map(|writer| writer.node.0),
+        },
+        Event::Synced(shard, version) => NodeEventKind::Synced {
+            shard: number(shard),
+            epoch: version.epoch.0,
+            offset: version.offset.0,
+        },
+        Event::Committed {
+            shard,
+            version,
+            chain,
+        } => NodeEventKind::Committed {
+            shard: number(shard),
+            epoch: version.epoch.0,
+            offset: version.offset.0,
+            chain,
+        },
+        Event::Acknowledged {
+            shard,
+            version,
+            members,
+        } => NodeEventKind::Acknowledged {
+            shard: number(shard),
+            epoch: version.epoch.0,
+            offset: version.offset.0,
+            members: ids(members),
+        },
+        Event::Truncated { shard, after } => NodeEventKind::Truncated {
+            shard: number(shard),
+            after: after.0,
+        },
+        other => translate_other(other),
+    }
+}
+
+/// The events that no check leans on by more than their name.
+fn translate_other(event: Event) -> NodeEventKind {
+    let of = |kind: &str, shard: ShardId, fields: Vec<(&'static str, Value)>| {
+        let shard = [("shard", Value::from(shard.0))];
+        NodeEventKind::other(kind, shard.into_iter().chain(fields))
+    };
+    match event {
+        Event::Promoted(shard, epoch) => of("promoted", shard, vec![("epoch", epoch.0.into())]),
+        Event::Demoted(shard, epoch) => of("demoted", shard, vec![("epoch", epoch.0.into())]),
+        Event::Promised(shard, epoch) => of("promised", shard, vec![("epoch", epoch.0.into())]),
+        Event::Released(shard, epoch) => of("released", shard, vec![("epoch", epoch.0.into())]),
+        Event::Elected {
+            shard,
+            epoch,
+            writer,
+        } => of(
+            "elected",
+            shard,
+            vec![("epoch", epoch.0.into()), ("writer", writer.0.into())],
+        ),
+        Event::RolledBack {
+            shard,
+            epoch,
+            after,
+        } => of(
+            "rolled_back",
+            shard,
+            vec![("epoch", epoch.0.into()), ("after", after.0.into())],
+        ),
+        Event::RefusedStale { shard, epoch, from } => of(
+            "refused_stale",
+            shard,
+            vec![("epoch", epoch.0.into()), ("from", from.0.into())],
+        ),
+        Event::Contradicted {
+            shard,
+            offset,
+            from,
+        } => of(
+            "contradicted",
+            shard,
+            vec![("offset", offset.0.into()), ("from", from.0.into())],
+        ),
+        Event::Forgot { shard, after } => of("forgot", shard, vec![("after", after.0.into())]),
+        Event::Stopped(why) => NodeEventKind::other("stopped", [("why", why.into())]),
+        known => unreachable!("{known:?} is translated above"),
+    }
+}
+
+/// A shard's number as the checker writes it.
+#[must_use]
+pub fn number(shard: ShardId) -> u32 {
+    u32::try_from(shard.0).unwrap_or(u32::MAX)
+}
+
+fn ids(nodes: impl IntoIterator<Item = NodeId>) -> Vec<u64> {
+    nodes.into_iter().map(|node| node.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::{Epoch, Offset, Version};
+
+    use super::*;
+
+    #[test]
+    fn every_event_keeps_its_shard_and_its_facts() {
+        let shard = ShardId(1);
+        let version = Version::new(Epoch(2), Offset(7));
+        let members = vec![NodeId(4), NodeId(6)];
+        let acknowledged = translate(Event::Acknowledged {
+            shard,
+            version,
+            members,
+        });
+        assert_eq!(
+            acknowledged,
+            NodeEventKind::Acknowledged {
+                shard: 1,
+                epoch: 2,
+                offset: 7,
+                members: vec![4, 6]
+            }
+        );
+        for (event, name) in [
+            (Event::Promoted(shard, Epoch(2)), "promoted"),
+            (Event::Demoted(shard, Epoch(2)), "demoted"),
+            (
+                Event::Forgot {
+                    shard,
+                    after: Offset(3),
+                },
+                "forgot",
+            ),
+            (
+                Event::Truncated {
+                    shard,
+                    after: Offset(3),
+                },
+                "truncated",
+            ),
+        ] {
+            let kind = translate(event);
+            assert_eq!((kind.name(), kind.shard()), (name, Some(1)));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The disk of one simulated node. What it can do wrong:
+//!
+//! - **power loss**: of what was not synced, a random prefix of each file's operations survives, and the write after it
+//!   may be torn at any byte. Names that were given, changed or taken away without a sync of the names come back as they
+//!   were, from a random point on. A sync that had not returned counts as none;
+//! - **kill**: the process dies and the page cache lives, so nothing is lost, and nothing becomes durable either;
+//! - **slow**: a sync takes as long as it is told to, in virtual time;
+//! - **a failed sync**, once; the kernel may forget that the pages are dirty, so that they still read well and are gone
+//!   after the next power loss (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020);
+//! - **full**: a write that grows a file beyond the space is cut short and fails;
+//! - **lying**: syncs return `Ok` and make nothing durable. No store survives that; it is here as a planted bug;
+//! - **a flipped bit** in bytes that were durable.
+//!
+//! It does not lose the pages of one file out of order, and it does not return wrong data for a good read.
+//!
+//! The disk outlives the node. Each life of a node mounts it anew, and what an earlier life still holds is dead: the
+//! simulator drops a crashed node's tasks after the crash, and nothing that they do in dying may reach the disk. All
+//! chance comes from the generator that was handed in.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kv::fs::FileSystem;
+use rand::Rng;
+use rand::rngs::StdRng;
+
+mod inode;
+mod mount;
+mod names;
+
+use inode::Inode;
+use mount::Mount;
+use names::Names;
+
+/// A disk, as the nemesis sees it. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// What happened to a disk so far, to tell a fault that fired from one that found nothing to break.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskCounters {
+    /// Syncs of files that returned `Ok`, lies included.
+    pub syncs: u64,
+    /// Syncs that failed on purpose.
+    pub syncs_failed: u64,
+    /// Syncs that returned `Ok` and made nothing durable though there was something.
+    pub syncs_lied: u64,
+    /// Writes refused for want of space.
+    pub writes_refused: u64,
+    /// Operations on files that a power loss undid, torn ones included.
+    pub operations_lost: u64,
+    /// Writes of which a power loss kept a part.
+    pub writes_torn: u64,
+    /// Changes of names that a power loss undid.
+    pub names_undone: u64,
+    /// Bits flipped.
+    pub bits_flipped: u64,
+    /// Power losses.
+    pub power_losses: u64,
+    /// Kills.
+    pub kills: u64,
+}
+
+/// What a failed sync does to the pages that it was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirtyPages {
+    /// They stay dirty; a later sync would write them.
+    Kept,
+    /// They are taken for clean: they read well until the power goes.
+    Dropped,
+}
+
+/// Where a bit was flipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip {
+    /// The file.
+    pub file: String,
+    /// The byte.
+    pub byte: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    name: String,
+    rng: StdRng,
+    /// Which life of the node may use the disk.
+    life: u64,
+    inodes: Vec<Inode>,
+    names: Names,
+    locked_by: Option<u64>,
+    locks_given: u64,
+    sync_latency: RangeInclusive<Duration>,
+    next_sync_fails: Option<DirtyPages>,
+    syncs_lie: bool,
+    capacity_bytes: Option<u64>,
+    counters: DiskCounters,
+}
+
+impl SimDisk {
+    /// An empty disk. A sync takes a random time from the range; without any, it still gives way once, so that a crash
+    /// may fall into it.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        rng: StdRng,
+        sync_latency: RangeInclusive<Duration>,
+    ) -> Self {
+        let state = State {
+            name: name.into(),
+            rng,
+            life: 0,
+            inodes: Vec::new(),
+            names: Names::default(),
+            locked_by: None,
+            locks_given: 0,
+            sync_latency,
+            next_sync_fails: None,
+            syncs_lie: false,
+            capacity_bytes: None,
+            counters: DiskCounters::default(),
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The file system for the present life of the node; dead after the next [`kill`](Self::kill) or
+    /// [`power_loss`](Self::power_loss).
+    #[must_use]
+    pub fn mount(&self) -> Arc<dyn FileSystem> {
+        let life = self.state().life;
+        Arc::new(Mount::new(self.clone(), life))
+    }
+
+    /// The process dies; the page cache lives.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.counters.kills += 1;
+        state.end_life();
+    }
+
+    /// The power goes: what was not synced is lost, but for a random part.
+    pub fn power_loss(&self) {
+        let mut state = self.state();
+        state.counters.power_losses += 1;
+        state.end_life();
+        state.lose_what_is_not_synced();
+    }
+
+    /// Makes syncs slow, or quick again.
+    pub fn set_sync_latency(&self, range: RangeInclusive<Duration>) {
+        self.state().sync_latency = range;
+    }
+
+    /// Lets the next sync of a file fail.
+    pub fn fail_next_sync(&self, pages: DirtyPages) {
+        self.state().next_sync_fails = Some(pages);
+    }
+
+    /// From now on, or no longer, syncs make nothing durable and say that they did.
+    pub fn lose_syncs(&self, lie: bool) {
+        self.state().syncs_lie = lie;
+    }
+
+    /// Leaves so many bytes of space.
+    pub fn fill_up(&self, bytes_left: u64) {
+        let mut state = self.state();
+        state.capacity_bytes = Some(state.used_bytes() + bytes_left);
+    }
+
+    /// Gives back all the space that is wanted.
+    pub fn free_space(&self) {
+        self.state().capacity_bytes = None;
+    }
+
+    /// Flips a random bit among the durable bytes of the last file whose name begins like that; nothing if there is no
+    /// such file, or it is empty.
+    pub fn flip_bit(&self, name_begins: &str) -> Option<Flip> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let files = state.names.list();
+        let (file, inode) = files
+            .into_iter()
+            .rev()
+            .find(|(name, _)| name.starts_with(name_begins))?;
+        let byte = state.inodes[inode].flip_bit(&mut state.rng)?;
+        state.counters.bits_flipped += 1;
+        Some(Flip { file, byte })
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> DiskCounters {
+        self.state().counters
+    }
+
+    /// How many bytes the files have.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
+    /// A poisoned lock is taken all the same: the panic that poisoned it has failed the run already.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn end_life(&mut self) {
+        self.life += 1;
+        self.locked_by = None;
+    }
+
+    fn lose_what_is_not_synced(&mut self) {
+        self.counters.names_undone += self.names.lose(&mut self.rng);
+        for (number, inode) in self.inodes.iter_mut().enumerate() {
+            if !self.names.has(number) {
+                *inode = Inode::default(); // Nothing leads there any more.
+                continue;
+            }
+            let lost = inode.lose(&mut self.rng);
+            self.counters.operations_lost += lost.operations;
+            self.counters.writes_torn += u64::from(lost.is_torn);
+        }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let files = self.names.list();
+        files
+            .iter()
+            .map(|(_, inode)| self.inodes[*inode].len())
+            .sum()
+    }
+
+    fn draw_latency(&mut self) -> Duration {
+        self.rng.random_range(self.sync_latency.clone())
+    }
+}
