@@ -209,6 +209,7 @@ impl Replica {
             effects.push(refuse(request, crate::Refused::Behind));
         } else if let Role::Writer(writer) = &mut self.role {
             writer.abandon(request, effects);
+            self.confirm_reads(effects); // The batch that asked may be empty now.
         }
     }
 

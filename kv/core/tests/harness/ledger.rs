@@ -84,7 +84,10 @@ impl Ledger {
         answer: Answer,
         strict: bool,
     ) -> Result<(), String> {
-        let request = self.requests.get_mut(&id).ok_or(format!("{id} is unknown"))?;
+        let request = self
+            .requests
+            .get_mut(&id)
+            .ok_or(format!("{id} is unknown"))?;
         if let Some(first) = request.answer.replace(answer.clone()) {
             return Err(format!("{id} was answered twice: {first:?}, {answer:?}"));
         }
@@ -95,10 +98,14 @@ impl Ledger {
                 if let Some(other) = self.acknowledged.insert(version, id)
                     && strict
                 {
-                    return Err(format!("{other} and {id} are both acknowledged as {version}"));
+                    return Err(format!(
+                        "{other} and {id} are both acknowledged as {version}"
+                    ));
                 }
                 if strict && self.committed.get(&Self::value(id)) != Some(&version) {
-                    return Err(format!("{id} is acknowledged as {version}, which nobody committed"));
+                    return Err(format!(
+                        "{id} is acknowledged as {version}, which nobody committed"
+                    ));
                 }
             }
             Answer::Reply(Reply::Refused(why)) => {
@@ -134,9 +141,16 @@ impl Ledger {
             return Ok(());
         }
         if known.is_some_and(|known| known != entry.version) {
-            return Err(format!("{id} is committed twice: {known:?}, {}", entry.version));
+            return Err(format!(
+                "{id} is committed twice: {known:?}, {}",
+                entry.version
+            ));
         }
-        match self.requests.get(&id).and_then(|request| request.answer.as_ref()) {
+        match self
+            .requests
+            .get(&id)
+            .and_then(|request| request.answer.as_ref())
+        {
             Some(Answer::Reply(Reply::Refused(why))) => {
                 Err(format!("{id} was refused ({why:?}) and is committed now"))
             }

@@ -131,7 +131,8 @@ impl Service {
     }
 
     pub(crate) fn ask(&mut self, node: NodeId, question: Question) {
-        let known = question == Question::Record && self.questions.contains(&(node, Question::Record));
+        let known =
+            question == Question::Record && self.questions.contains(&(node, Question::Record));
         if !known {
             self.questions.push((node, question));
         }

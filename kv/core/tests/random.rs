@@ -1,0 +1,105 @@
+//! Goal: no run of messages, syncs, timers, crashes and coordination answers breaks what the fenced protocol promises, and
+//! every cluster recovers once it is healed; the plain protocol loses writes, which shows that these eyes can see.
+//! Method: thousands of seeded random runs over the in-memory harness, each checked as it happens. A failure prints the
+//! seed and the transcript of the run; `SEED=n` replays one, `SEEDS=n` runs so many from `SEED` on.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a harness is a test; what it unwraps must be there"
+)]
+
+#[path = "harness/chance.rs"]
+mod chance;
+#[path = "harness/explorer.rs"]
+mod explorer;
+#[allow(dead_code, reason = "each test binary uses a part of the harness")]
+#[path = "harness/cluster.rs"]
+mod harness;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use explorer::{Run, Tally};
+use kv_core::Fencing;
+
+const RUN_COUNT: u64 = 3_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs one seed; a panic inside a replica is trouble like any other.
+fn explore(seed: u64, fencing: Fencing) -> Result<Tally, String> {
+    let mut run = Run::new(seed, fencing, false);
+    let ended = catch_unwind(AssertUnwindSafe(|| run.finish()));
+    ended.unwrap_or_else(|_| Err("a replica panicked".to_owned()))
+}
+
+/// The same run once more, written down.
+fn transcript(seed: u64, fencing: Fencing) -> String {
+    let mut run = Run::new(seed, fencing, true);
+    let _ended = catch_unwind(AssertUnwindSafe(|| run.finish()));
+    run.cluster.transcript.unwrap_or_default().join("\n")
+}
+
+#[test]
+fn the_fenced_protocol_keeps_its_promises_in_random_runs() {
+    let first = number("SEED").unwrap_or(0);
+    let count = number("SEEDS").unwrap_or(if number("SEED").is_some() {
+        1
+    } else {
+        RUN_COUNT
+    });
+    let mut total = Tally::default();
+    for seed in first..first + count {
+        match explore(seed, Fencing::Epoch) {
+            Ok(tally) => {
+                total.acknowledged_count += tally.acknowledged_count;
+                total.rolled_back_count += tally.rolled_back_count;
+                total.quorum_read_count += tally.quorum_read_count;
+                total.crash_count += tally.crash_count;
+                total.epoch += tally.epoch;
+            }
+            Err(trouble) => panic!(
+                "{}\nseed {seed}: {trouble}\nreplay: SEED={seed} cargo test -p kv-core --test random",
+                transcript(seed, Fencing::Epoch)
+            ),
+        }
+    }
+    println!("{count} runs: {total:?}");
+    if count >= RUN_COUNT {
+        assert!(
+            total.acknowledged_count > count,
+            "vacuous: hardly a write was acknowledged"
+        );
+        assert!(
+            total.rolled_back_count > 0,
+            "vacuous: no write was rolled back"
+        );
+        assert!(
+            total.quorum_read_count > count / 10,
+            "vacuous: hardly a read was served"
+        );
+        assert!(total.crash_count > count / 10, "vacuous: hardly a crash");
+        assert!(total.epoch > 2 * count, "vacuous: hardly an election");
+    }
+}
+
+#[test]
+fn the_plain_protocol_loses_an_acknowledged_write_and_it_is_seen() {
+    let loses = |seed: &u64| explore(*seed, Fencing::None).is_ok_and(|tally| tally.lost_count > 0);
+    let seed = (0..RUN_COUNT).find(loses);
+    assert!(
+        seed.is_some(),
+        "the explorer is blind: it finds no lost write"
+    );
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    for seed in 0..20 {
+        assert_eq!(
+            transcript(seed, Fencing::Epoch),
+            transcript(seed, Fencing::Epoch)
+        );
+    }
+}
