@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use kv::config::ConfigError;
+use kv::coordination::embedded::OpenError;
 use kv::error::{Fail, NodeError};
 
 mod arguments;
@@ -105,11 +106,10 @@ enum CliError {
     Advertise { listen: String },
     #[error("only reads of level `replica` can choose a replica")]
     ReplicaLevel,
-    #[error("cannot use {path} as a data folder: {source}")]
-    Data {
-        path: String,
-        source: std::io::Error,
-    },
+    #[error("cannot use the data folder: {0}")]
+    Data(std::io::Error),
+    #[error(transparent)]
+    Coordination(#[from] OpenError),
     #[error("cannot read the value from {path}: {source}")]
     Value {
         path: String,
@@ -121,8 +121,6 @@ enum CliError {
     Fail(#[from] Fail),
     #[error("cannot use the terminal: {0}")]
     Terminal(#[from] rustyline::error::ReadlineError),
-    #[error("this build cannot run a node yet")]
-    NotBuilt,
 }
 
 impl CliError {

@@ -71,10 +71,7 @@ impl Cluster {
         let configs = self.configs()?;
         let temporary = match &self.data {
             Some(_) => None,
-            None => Some(tempfile::tempdir().map_err(|source| CliError::Data {
-                path: std::env::temp_dir().display().to_string(),
-                source,
-            })?),
+            None => Some(tempfile::tempdir().map_err(CliError::Data)?),
         };
         let data = temporary.as_ref().map(tempfile::TempDir::path);
         let data = data.or(self.data.as_deref()).unwrap_or(Path::new("."));
@@ -192,8 +189,11 @@ impl Watch {
 
     fn on_stop(&mut self, id: NodeId, error: &NodeError) {
         self.running.remove(&id);
-        let left = self.running.len();
-        say(&format!("{id} stopped: {error}; {left} nodes go on"));
+        let left = match self.running.len() {
+            1 => "1 node goes on".to_owned(),
+            count => format!("{count} nodes go on"),
+        };
+        say(&format!("{id} stopped: {error}; {left}"));
     }
 
     /// The newest that any running node knows of each shard.

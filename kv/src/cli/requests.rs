@@ -126,13 +126,13 @@ impl Delete {
     }
 }
 
-/// Reads no more than shows that it is too much.
+/// Reads all of a value, within reason: how much too large it is should be told right, but not at any price.
 fn read_file(path: &PathBuf) -> Result<Bytes, CliError> {
     let failed = |source| CliError::Value {
         path: path.display().to_string(),
         source,
     };
-    let limit = VALUE_BYTES_MAX as u64 + 1;
+    let limit = 64 * VALUE_BYTES_MAX as u64;
     let mut value = Vec::new();
     if path.as_os_str() == "-" {
         let taken = std::io::stdin().lock().take(limit).read_to_end(&mut value);

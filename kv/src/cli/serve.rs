@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::error::NodeError;
 use kv::node::Node;
 use kv_core::{Fencing, NodeId};
 
@@ -48,12 +49,18 @@ impl Serve {
         let mut node = Node::start(config.clone(), environment).await?;
         let (id, address, data) = (config.id, &config.advertise, self.data.display());
         say(&format!(
-            "node {id} serves on {address}, with its data in {data}"
+            "{id} serves on {address}, with its data in {data}"
         ));
         eprintln!("try `kv set greeting hello --node {address}`; stop with Ctrl-C");
         tokio::select! {
             biased;
-            error = node.stopped() => Err(error.into()),
+            error = node.stopped() => match error {
+                NodeError::Killed => {
+                    say(&format!("{id} stops: a client asked for it"));
+                    Ok(Exit::Done)
+                }
+                error => Err(error.into()),
+            },
             _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
         }
     }

@@ -2,34 +2,57 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kv::config::{NodeConfig, Timing};
 use kv::coordination::Coordination;
-use kv::environment::Environment;
+use kv::coordination::embedded::Embedded;
+use kv::environment::{Clock, Environment};
+use kv::events::NoEvents;
+use kv::fs::os::OsFileSystem;
+use kv::transport::GrpcTransport;
 
 use super::CliError;
 
 /// Opens the coordination service that lives in this process and keeps its data in `folder`.
-///
-/// TO BE COMPLETED AT THE MERGE with `Embedded::open(timing.session_timeout, Arc::new(OsFileSystem::open(folder)?))`.
 pub(super) fn open_coordination(
     folder: &Path,
     timing: &Timing,
 ) -> Result<Arc<dyn Coordination>, CliError> {
-    let _ = (folder, timing);
-    Err(CliError::NotBuilt)
+    let files = Arc::new(open(folder)?);
+    Ok(Arc::new(Embedded::open(timing.session_timeout, files)?))
 }
 
 /// Builds what one node runs in; its own data is in `folder`.
-///
-/// TO BE COMPLETED AT THE MERGE with `OsFileSystem::open(folder)`, `GrpcTransport::new(config.id, seed)`, a clock over
-/// `std::time::Instant`, and where events go.
 pub(super) fn environment_for_serve(
     folder: &Path,
     config: &NodeConfig,
     coordination: Arc<dyn Coordination>,
     seed: u64,
 ) -> Result<Environment, CliError> {
-    let _ = (folder, config, coordination, seed);
-    Err(CliError::NotBuilt)
+    Ok(Environment {
+        file_system: Arc::new(open(folder)?),
+        coordination,
+        transport: GrpcTransport::new(config.id, seed),
+        clock: Arc::new(MonotonicClock {
+            start: Instant::now(),
+        }),
+        events: Arc::new(NoEvents),
+        seed,
+    })
+}
+
+fn open(folder: &Path) -> Result<OsFileSystem, CliError> {
+    OsFileSystem::open(folder).map_err(CliError::Data)
+}
+
+/// The operating system's monotonic clock, from the start of the node.
+struct MonotonicClock {
+    start: Instant,
+}
+
+impl Clock for MonotonicClock {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
 }
