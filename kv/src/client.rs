@@ -1,6 +1,6 @@
 //! A client of a cluster: finds the right node, waits where that helps, and says honestly how an operation ended.
 //!
-//! The idea: an operation is a row of attempts within one deadline. After each attempt [`may_repeat`] decides whether
+//! The idea: an operation is a row of attempts within one deadline. After each attempt `may_repeat` decides whether
 //! there may be another one; only what was definitely refused is repeated (R19). So a write that ends as
 //! [`Outcome::Fail`] never happens, and what may have happened ends as [`Outcome::Info`].
 //!
