@@ -1,6 +1,6 @@
 //! A client of a cluster: finds the right node, waits where that helps, and says honestly how an operation ended.
 //!
-//! The idea: an operation is a row of attempts within one deadline. After each attempt [`may_repeat`] decides whether
+//! The idea: an operation is a row of attempts within one deadline. After each attempt `may_repeat` decides whether
 //! there may be another one; only what was definitely refused is repeated (R19). So a write that ends as
 //! [`Outcome::Fail`] never happens, and what may have happened ends as [`Outcome::Info`].
 //!
@@ -219,10 +219,7 @@ impl Client {
         let mut trial = Trial::new(&self.options);
         loop {
             let Some(address) = self.route(slot, request, &trial) else {
-                trial.last = match self.routes.shard(slot) {
-                    Some(_) => Fail::NoWriter { slot },
-                    None => trial.unreachable(self.addresses()),
-                };
+                trial.last = self.nowhere(slot, request, &trial);
                 if !self.wait(&mut trial).await {
                     return Outcome::Fail(trial.last);
                 }
@@ -245,14 +242,25 @@ impl Client {
 
     /// Where the next attempt goes.
     fn route(&mut self, slot: Slot, request: &Request, trial: &Trial) -> Option<String> {
-        match request {
-            Request::Get {
-                level: Level::Replica,
-                ..
-            } => self
-                .routes
-                .replica(slot, self.options.replica, trial.failed(), &mut self.rng),
+        match level(request) {
+            Some(Level::Replica) => {
+                self.routes
+                    .replica(slot, self.options.replica, trial.failed(), &mut self.rng)
+            }
             _ => self.routes.writer(slot),
+        }
+    }
+
+    /// Why there is nowhere to send an attempt to.
+    fn nowhere(&self, slot: Slot, request: &Request, trial: &Trial) -> Fail {
+        match (
+            self.routes.shard(slot),
+            level(request),
+            self.options.replica,
+        ) {
+            (None, ..) if self.routes.map().nodes.is_empty() => trial.unreachable(self.addresses()),
+            (Some(_), Some(Level::Replica), ReplicaChoice::Node(node)) => Fail::NoSuchNode(node),
+            _ => Fail::NoWriter { slot },
         }
     }
 
@@ -428,6 +436,13 @@ fn effect(request: &Request) -> Effect {
     match request {
         Request::Get { .. } => Effect::Read,
         Request::Set { .. } | Request::Delete { .. } => Effect::Write,
+    }
+}
+
+fn level(request: &Request) -> Option<Level> {
+    match request {
+        Request::Get { level, .. } => Some(*level),
+        Request::Set { .. } | Request::Delete { .. } => None,
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Fail {
     #[error(transparent)]
     Limits(#[from] WireError),
     /// No node could be reached, or none answered a read in time.
-    #[error("no node answered in time; tried: {}", tried.join(", "))]
+    #[error("no node answers; tried: {}", tried.join(", "))]
     Unreachable {
         /// The addresses that were tried.
         tried: Vec<String>,
@@ -61,6 +61,9 @@ pub enum Fail {
         /// The slot of the key.
         slot: Slot,
     },
+    /// The replica that was chosen is not in the cluster.
+    #[error("there is no node {0} in the cluster")]
+    NoSuchNode(NodeId),
     /// The writer was not ready before the deadline.
     #[error("the writer is not ready (just elected, or rolling back); try again in a few seconds")]
     NotReady,
@@ -92,6 +95,7 @@ impl Fail {
             Self::Limits(_) => "limits",
             Self::Unreachable { .. } => "unreachable",
             Self::NoWriter { .. } => "no-writer",
+            Self::NoSuchNode(_) => "no-such-node",
             Self::NotReady => "not-ready",
             Self::Misrouted { .. } => "misrouted",
             Self::RolledBack => "rolled-back",

@@ -54,6 +54,7 @@ impl Links {
         };
         let time = match effect(request) {
             Effect::Read => trial.attempt_time(),
+            Effect::Write if !trial.has_time() => return Ended::NotSent, // Connecting has used it up.
             Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
         };
         let sent = send(&mut client, request, time);
@@ -189,4 +190,30 @@ fn was_refused(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// A kept connection that was found closed connects again by itself; that this failed has to be seen from the error.
+    #[tokio::test]
+    async fn a_refused_connection_is_told_from_one_that_broke() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let mut client = KvClient::new(endpoint.connect_lazy());
+        let request = wire::delete_to_proto(Bytes::from_static(b"k"), Duration::from_secs(1));
+        let refused = client.delete(request).await.unwrap_err();
+        assert!(matches!(classify(&address, refused), Ended::NotSent));
+        let broke = Status::from_error(io::Error::from(io::ErrorKind::ConnectionReset).into());
+        assert!(matches!(classify(&address, broke), Ended::Lost(_)));
+        assert!(matches!(
+            classify(&address, Status::unavailable("connection refused")),
+            Ended::Lost(_)
+        ));
+    }
 }

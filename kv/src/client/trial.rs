@@ -14,6 +14,9 @@ use crate::error::Fail;
 #[derive(Debug)]
 pub(super) struct Trial {
     deadline: Instant,
+    /// An attempt that begins with less than this left would most likely end without an answer: a write would end as
+    /// `info` that had definitely been refused until then.
+    reserve: Duration,
     attempt_timeout: Duration,
     backoff: Backoff,
     waited: bool,
@@ -28,6 +31,7 @@ impl Trial {
     pub(super) fn new(options: &ClientOptions) -> Self {
         Self {
             deadline: Instant::now() + options.timeout,
+            reserve: options.timeout / 10,
             attempt_timeout: options.attempt_timeout,
             backoff: Backoff::new(options.backoff_first, options.backoff_max),
             waited: false,
@@ -42,9 +46,9 @@ impl Trial {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Whether there is time for another attempt. Less than a millisecond is none: nothing answers that fast.
+    /// Whether there is time for another attempt.
     pub(super) fn has_time(&self) -> bool {
-        self.time() >= Duration::from_millis(1)
+        self.time() > self.reserve
     }
 
     /// How long one attempt may take, if it may be repeated.
@@ -52,9 +56,10 @@ impl Trial {
         self.time().min(self.attempt_timeout)
     }
 
-    /// The next wait, which never passes the deadline.
+    /// The next wait, which is over when there is no time for another attempt any more.
     pub(super) fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
-        self.backoff.draw(rng).min(self.time())
+        let time = self.time().saturating_sub(self.reserve);
+        self.backoff.draw(rng).min(time)
     }
 
     /// Whether the operation has waited before.

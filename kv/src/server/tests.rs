@@ -210,3 +210,37 @@ async fn a_link_that_is_full_drops_and_does_not_block() {
         transport.send(NodeId(2), Message { epoch, body });
     }
 }
+
+#[tokio::test]
+async fn a_link_comes_back_when_its_peer_does() {
+    let address = free_address();
+    let transport = GrpcTransport::new(NodeId(1), 7);
+    transport.reach(&[(NodeId(2), address.clone())].into());
+    for life in 1..=2 {
+        let (told, mut tells) = mpsc::unbounded_channel();
+        let deliver = Arc::new(move |_, message| told.send(message).unwrap());
+        let (asks, _asked) = mpsc::channel(1);
+        let (_cluster, known) = watch::channel(ClusterMap::default());
+        let handle = NodeHandle::new(NodeId(2), asks, known);
+        let server = serve(&address, handle, deliver, false).await.unwrap();
+        let body = Body::Commit { upto: Offset(life) };
+        let message = Message {
+            epoch: Epoch(1),
+            body,
+        };
+        // What is sent while the link is down is dropped, so it is sent again, as the protocol does.
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        let heard = loop {
+            tokio::select! {
+                biased;
+                heard = tells.recv() => break heard.unwrap(),
+                _ = ticks.tick() => transport.send(NodeId(2), message.clone()),
+            }
+        };
+        assert_eq!(heard, message);
+        drop(server);
+        while std::net::TcpListener::bind(&address).is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

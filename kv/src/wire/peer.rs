@@ -112,7 +112,7 @@ pub(super) fn message_from_proto(message: proto::PeerMessage) -> Result<Message,
 
 fn prepare_from_proto(body: proto::Prepare) -> Result<Body, WireError> {
     let count = u64::try_from(body.entries.len()).unwrap_or(u64::MAX);
-    in_range("entries", count, 0, BATCH_ENTRIES_MAX as u64)?;
+    in_range("entries", count, 0, BATCH_ENTRIES_MAX)?;
     Ok(Body::Prepare {
         prev: version("prev", body.prev)?,
         entries: body

@@ -321,7 +321,7 @@ fn keys_and_values_beyond_the_limits_are_refused() {
 
 #[test]
 fn a_prepare_beyond_the_limits_is_refused() {
-    let prepare = |count: usize, key_bytes: usize| {
+    let prepare = |count: u64, key_bytes: usize| {
         let entry = Entry {
             version: Version::new(Epoch(1), Offset(1)),
             operation: Operation::Delete {
@@ -332,7 +332,7 @@ fn a_prepare_beyond_the_limits_is_refused() {
             epoch: Epoch(1),
             body: Body::Prepare {
                 prev: Version::ZERO,
-                entries: vec![entry; count],
+                entries: (0..count).map(|_| entry.clone()).collect(),
                 committed: Offset::ZERO,
             },
         }))

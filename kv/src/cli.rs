@@ -1,0 +1,158 @@
+//! The command line: what can be asked for, and how it ends.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 failed, or the key is not there; 2 wrong usage;
+//! 3 nobody knows whether the write happened.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kv::config::ConfigError;
+use kv::coordination::embedded::OpenError;
+use kv::error::{Fail, NodeError};
+
+mod arguments;
+mod cluster;
+mod inspect;
+mod repl;
+mod requests;
+mod serve;
+mod show;
+mod world;
+
+/// A distributed key-value store that you can take apart.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kv",
+    version,
+    arg_required_else_help = true,
+    after_help = "For a first try, start a cluster in one terminal:\n\n  \
+        kv cluster\n\n\
+        and talk to it from another one:\n\n  \
+        kv set greeting hello\n  \
+        kv get greeting\n  \
+        kv info\n\n\
+        Exit codes: 0 done; 1 failed, or the key is not there; 2 wrong usage;\n\
+        3 nobody knows whether the write happened.\n\n\
+        `kv help COMMAND` tells more about each command."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Cluster(cluster::Cluster),
+    Get(requests::Get),
+    Set(requests::Set),
+    Delete(requests::Delete),
+    Slot(inspect::Slot),
+    Info(inspect::Info),
+    Kill(inspect::Kill),
+    Repl(repl::Repl),
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(arguments: Arguments) -> ExitCode {
+    let ended = match arguments.command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Cluster(cluster) => cluster.run().await,
+        Command::Get(get) => get.run().await,
+        Command::Set(set) => set.run().await,
+        Command::Delete(delete) => delete.run().await,
+        Command::Slot(slot) => slot.run().await,
+        Command::Info(info) => info.run().await,
+        Command::Kill(kill) => kill.run().await,
+        Command::Repl(repl) => repl.run().await,
+    };
+    ended
+        .unwrap_or_else(|error| {
+            complain(&error.to_string(), error.hint());
+            error.exit()
+        })
+        .into()
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done,
+    Failed,
+    Usage,
+    Unknown,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Failed => Self::FAILURE,
+            Exit::Usage => Self::from(2),
+            Exit::Unknown => Self::from(3),
+        }
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{count} nodes from port {base_port} on do not fit below port 65536")]
+    Ports { base_port: u16, count: usize },
+    #[error("{listen} stands for every address of this machine; others need one to go to")]
+    Advertise { listen: String },
+    #[error("only reads of level `replica` can choose a replica")]
+    ReplicaLevel,
+    #[error("cannot use the data folder: {0}")]
+    Data(std::io::Error),
+    #[error(transparent)]
+    Coordination(#[from] OpenError),
+    #[error("cannot read the value from {path}: {source}")]
+    Value {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Fail(#[from] Fail),
+    #[error("cannot use the terminal: {0}")]
+    Terminal(#[from] rustyline::error::ReadlineError),
+}
+
+impl CliError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Ports { .. } | Self::Advertise { .. } | Self::ReplicaLevel => {
+                Exit::Usage
+            }
+            _ => Exit::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Ports { .. } => Some("choose a lower --base-port"),
+            Self::Advertise { .. } => Some("name one with --advertise HOST:PORT"),
+            Self::ReplicaLevel => Some("leave --level out, or say --level replica"),
+            Self::Fail(fail) => show::hint(fail),
+            _ => None,
+        }
+    }
+}
+
+/// Prints a result. A reader that has gone away (`kv info | head`) is no error.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Says what went wrong, and what helps.
+fn complain(error: &str, hint: Option<&str>) {
+    eprintln!("error: {error}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+}

@@ -1,0 +1,288 @@
+//! `kv slot`, `kv info` and `kv kill`: looking at a cluster, and breaking it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use kv::client::{Client, ReplicaChoice};
+use kv::error::{Fail, Outcome};
+use kv::handle::{ClusterMap, Status};
+use kv_core::{Fencing, NodeId, slot_of};
+use serde_json::{Value, json};
+
+use super::arguments::{self, Target};
+use super::{CliError, Exit, say, show};
+
+/// Show which slot, shard and node a key belongs to.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kv slot greeting
+
+The slot is crc32(key) % 1024 and needs no node; the shard and its writer are asked for.")]
+pub(super) struct Slot {
+    /// The key: 1 to 4096 bytes.
+    #[arg(value_parser = arguments::key)]
+    key: Bytes,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Slot {
+    pub(super) async fn run(self) -> Result<Exit, CliError> {
+        let client = self.target.connect(ReplicaChoice::Random).await;
+        let unreachable = client.as_ref().err().map(Fail::to_string);
+        let map = client.map_or_else(|_| ClusterMap::default(), |client| client.cluster().clone());
+        say(&slot_line(&self.key, &map, self.target.json));
+        if let (Some(reason), false) = (unreachable, self.target.json) {
+            eprintln!("note: cannot tell the shard: {reason}");
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Where a key lives, as far as the map tells.
+pub(super) fn slot_line(key: &[u8], map: &ClusterMap, json: bool) -> String {
+    let slot = slot_of(key);
+    let shard = map.owner(slot);
+    let writer = shard.and_then(|shard| map.shards.get(&shard)?.writer);
+    let address = writer.and_then(|writer| map.nodes.get(&writer));
+    if json {
+        return json!({
+            "key": show::text(key),
+            "slot": slot.number(),
+            "shard": shard.map(|shard| shard.0),
+            "writer": writer.map(|writer| writer.0),
+            "address": address,
+        })
+        .to_string();
+    }
+    match (shard, writer, address) {
+        (Some(shard), Some(writer), Some(address)) => {
+            format!("slot {slot}, shard {shard}, writer {writer} at {address}")
+        }
+        (Some(shard), Some(writer), None) => format!("slot {slot}, shard {shard}, writer {writer}"),
+        (Some(shard), None, _) => format!("slot {slot}, shard {shard}, no writer right now"),
+        (None, _, _) => format!("slot {slot}"),
+    }
+}
+
+/// Show the nodes and the shards of a cluster.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kv info
+  kv info --node 127.0.0.1:7004 --json
+
+The map is that of the first node that answers; each node of it is then asked how it is.")]
+pub(super) struct Info {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Info {
+    pub(super) async fn run(self) -> Result<Exit, CliError> {
+        let map = match self.target.connect(ReplicaChoice::Random).await {
+            Ok(client) => client.cluster().clone(),
+            Err(fail) => {
+                show::failed(&fail, self.target.json);
+                return Ok(Exit::Failed);
+            }
+        };
+        let nodes = ask_all(&map, self.target.timeout).await;
+        say(&describe(&map, &nodes, self.target.json));
+        Ok(Exit::Done)
+    }
+}
+
+/// A node of the map, and what it says of itself.
+pub(super) struct Seen {
+    id: NodeId,
+    address: String,
+    answers: bool,
+    status: Option<Status>,
+}
+
+/// Asks every node of the map how it is, all at once.
+pub(super) async fn ask_all(map: &ClusterMap, timeout: Duration) -> Vec<Seen> {
+    let timeout = timeout.min(Duration::from_secs(2)); // One dead node must not make everybody wait.
+    let asked = map.nodes.iter().map(async |(id, address)| {
+        let info = Client::info(address, timeout).await;
+        Seen {
+            id: *id,
+            address: address.clone(),
+            answers: info.is_ok(),
+            status: info.ok().and_then(|info| info.status),
+        }
+    });
+    futures::future::join_all(asked).await
+}
+
+/// The map and its nodes.
+pub(super) fn describe(map: &ClusterMap, nodes: &[Seen], json: bool) -> String {
+    if json {
+        let nodes: Vec<Value> = nodes.iter().map(|node| node_json(map, node)).collect();
+        return json!({ "nodes": nodes, "shards": shards_json(map) }).to_string();
+    }
+    let nodes: Vec<_> = nodes.iter().map(|node| node_row(map, node)).collect();
+    let headings = [
+        "NODE",
+        "ADDRESS",
+        "SHARD",
+        "ROLE",
+        "PROMISED",
+        "LOG END",
+        "COMMITTED",
+    ];
+    let nodes = show::table(&headings, &nodes);
+    format!("{nodes}\n\n{}", shard_table(map))
+}
+
+/// The shards of a map, for people.
+pub(super) fn shard_table(map: &ClusterMap) -> String {
+    let headings = [
+        "SHARD", "EPOCH", "WRITER", "MEMBERS", "QUORUM", "SLOTS", "FENCING",
+    ];
+    let rows: Vec<Vec<String>> = map
+        .shards
+        .iter()
+        .map(|(id, view)| {
+            vec![
+                id.to_string(),
+                view.epoch.to_string(),
+                view.writer.map_or("none".to_owned(), |w| w.to_string()),
+                join(view.voters.iter()),
+                format!("{} of {}", view.write_quorum, view.voters.len()),
+                join(view.slots.iter()),
+                fencing(view.fencing).to_owned(),
+            ]
+        })
+        .collect();
+    show::table(&headings, &rows)
+}
+
+fn shards_json(map: &ClusterMap) -> Vec<Value> {
+    let shard = map.shards.iter().map(|(id, view)| {
+        let slots = view.slots.iter().map(|range| [range.start(), range.end()]);
+        json!({
+            "shard": id.0,
+            "epoch": view.epoch.0,
+            "writer": view.writer.map(|writer| writer.0),
+            "members": view.voters.iter().map(|voter| voter.0).collect::<Vec<_>>(),
+            "write_quorum": view.write_quorum,
+            "slots": slots.collect::<Vec<_>>(),
+            "fencing": fencing(view.fencing),
+        })
+    });
+    shard.collect()
+}
+
+/// What a node is, as far as it says so itself; else as far as the map does.
+fn role(map: &ClusterMap, node: &Seen) -> &'static str {
+    let member = map
+        .shards
+        .values()
+        .any(|view| view.voters.contains(&node.id));
+    match &node.status {
+        _ if !node.answers => "not answering",
+        Some(status) if status.writer_of.is_some() => "writer",
+        Some(Status { shard: None, .. }) => "idle",
+        Some(_) => "replica",
+        None if member => "member",
+        None => "idle",
+    }
+}
+
+fn node_row(map: &ClusterMap, node: &Seen) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let status = node.status.as_ref();
+    vec![
+        node.id.to_string(),
+        node.address.clone(),
+        status
+            .and_then(|status| status.shard)
+            .map_or_else(dash, |shard| shard.to_string()),
+        role(map, node).to_owned(),
+        status.map_or_else(dash, |status| status.promised.to_string()),
+        status.map_or_else(dash, |status| status.end.to_string()),
+        status.map_or_else(dash, |status| status.committed.to_string()),
+    ]
+}
+
+fn node_json(map: &ClusterMap, node: &Seen) -> Value {
+    let mut line = json!({
+        "node": node.id.0,
+        "address": node.address,
+        "role": role(map, node),
+    });
+    if let Some(status) = &node.status {
+        line["shard"] = json!(status.shard.map(|shard| shard.0));
+        line["promised"] = json!(status.promised.0);
+        line["end"] = show::version(status.end);
+        line["committed"] = json!(status.committed.0);
+        line["digest"] = json!(status.digest);
+    }
+    line
+}
+
+fn fencing(fencing: Fencing) -> &'static str {
+    match fencing {
+        Fencing::Epoch => "epoch",
+        Fencing::None => "none",
+    }
+}
+
+fn join<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    items
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Stop one node, to see what the others do.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kv kill --node 127.0.0.1:7001
+
+The node must have been started by `kv cluster`, or with `kv serve --allow-kill`.")]
+pub(super) struct Kill {
+    /// The node to stop.
+    #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
+    node: String,
+    /// How long to wait for its answer, such as `5s` or `300ms`.
+    #[arg(long, value_name = "TIME", value_parser = arguments::duration, default_value = "5s")]
+    timeout: Duration,
+    /// Print the result as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Kill {
+    pub(super) async fn run(self) -> Result<Exit, CliError> {
+        let outcome = Client::kill(&self.node, self.timeout).await;
+        Ok(killed(&self.node, outcome, self.json))
+    }
+}
+
+/// Prints what a kill came to.
+pub(super) fn killed(address: &str, outcome: Outcome<NodeId>, json: bool) -> Exit {
+    match outcome {
+        Outcome::Ok(node) if json => {
+            say(&json!({ "outcome": "ok", "node": node.0, "address": address }).to_string());
+            Exit::Done
+        }
+        Outcome::Ok(node) => {
+            say(&format!("ok: {node} at {address} stops"));
+            Exit::Done
+        }
+        Outcome::Fail(fail) => {
+            show::failed(&fail, json);
+            Exit::Failed
+        }
+        Outcome::Info(unsure) => {
+            show::unknown(&unsure, json);
+            Exit::Unknown
+        }
+    }
+}

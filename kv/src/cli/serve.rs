@@ -1,0 +1,86 @@
+//! `kv serve`: one node, which needs no other server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::error::NodeError;
+use kv::node::Node;
+use kv_core::{Fencing, NodeId};
+
+use super::arguments::{self, seed};
+use super::world::{environment_for_serve, open_coordination};
+use super::{CliError, Exit, say};
+
+/// Run one node that needs no other server.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kv serve --data ./data
+  kv serve --data ./data --listen 0.0.0.0:7001 --advertise db.example.org:7001
+
+The node owns every slot and keeps everything in the data folder; start it again with the same
+folder and it goes on where it stopped. Stop it with Ctrl-C. For several nodes at once see
+`kv cluster`.")]
+pub(super) struct Serve {
+    /// The folder that keeps everything. It is made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The address to serve on.
+    #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address, default_value = "127.0.0.1:7001")]
+    listen: String,
+    /// The address that others reach the node at, if it is not the one that it listens on.
+    #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
+    advertise: Option<String>,
+    /// The number of the node. A data folder belongs to one node for ever.
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::node_id, default_value = "1")]
+    node_id: NodeId,
+    /// Let clients stop the node with `kv kill`.
+    #[arg(long)]
+    allow_kill: bool,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<Exit, CliError> {
+        let config = self.config()?;
+        let coordination = open_coordination(&self.data.join("coordination"), &config.timing)?;
+        let folder = self.data.join("node");
+        let environment = environment_for_serve(&folder, &config, coordination, seed())?;
+        let mut node = Node::start(config.clone(), environment).await?;
+        let (id, address, data) = (config.id, &config.advertise, self.data.display());
+        say(&format!(
+            "{id} serves on {address}, with its data in {data}"
+        ));
+        eprintln!("try `kv set greeting hello --node {address}`; stop with Ctrl-C");
+        tokio::select! {
+            biased;
+            error = node.stopped() => match error {
+                NodeError::Killed => {
+                    say(&format!("{id} stops: a client asked for it"));
+                    Ok(Exit::Done)
+                }
+                error => Err(error.into()),
+            },
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+        }
+    }
+
+    fn config(&self) -> Result<NodeConfig, CliError> {
+        let everywhere = ["0.0.0.0:", "[::]:"]
+            .iter()
+            .any(|any| self.listen.starts_with(any));
+        if everywhere && self.advertise.is_none() {
+            let listen = self.listen.clone();
+            return Err(CliError::Advertise { listen });
+        }
+        let advertise = self.advertise.clone();
+        Ok(NodeConfig {
+            id: self.node_id,
+            listen: self.listen.clone(),
+            advertise: advertise.unwrap_or_else(|| self.listen.clone()),
+            cluster: ClusterConfig::new(1, 1, 1, None, Fencing::Epoch)?,
+            timing: Timing::default(),
+            allow_kill: self.allow_kill,
+        })
+    }
+}
