@@ -27,7 +27,11 @@ pub enum DataFolderError {
         folder: String,
     },
     /// It belongs to another node.
-    #[error("{folder} belongs to node {owner}, not to node {node}; choose another folder, or start node {owner}", owner = .owner.0, node = .node.0)]
+    #[error(
+        "{folder} belongs to node {owner}, not to node {node}; choose another folder, or start node {owner}",
+        owner = .owner.0,
+        node = .node.0
+    )]
     OtherNode {
         /// The folder.
         folder: String,

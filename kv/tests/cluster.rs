@@ -1,4 +1,5 @@
 //! A whole cluster in one process on real sockets: writes, reads, and a failover.
+#![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

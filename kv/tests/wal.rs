@@ -4,6 +4,7 @@
     reason = "the whole crate is tests, helpers included"
 )]
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +18,8 @@ use tokio::sync::mpsc;
 type Reports = mpsc::UnboundedReceiver<Result<Synced, WalError>>;
 
 async fn start(folder: &dyn FileSystem) -> (Log, Reports, Recovered) {
-    let (log, writer, recovered) = open(folder).await.unwrap();
+    let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(open(folder));
+    let (log, writer, recovered) = opening.await.unwrap();
     let (sender, reports) = mpsc::unbounded_channel();
     tokio::spawn(writer.run(sender));
     (log, reports, recovered)
@@ -130,6 +132,18 @@ async fn a_read_stays_within_its_bounds() {
     assert_eq!(offsets(19, 100, usize::MAX), [19, 20]);
     assert_eq!(offsets(21, 100, usize::MAX), [0; 0]);
     assert_eq!(offsets(7, 6, usize::MAX), [0; 0]);
+}
+
+#[tokio::test]
+async fn what_is_not_written_yet_stays_in_memory_however_much_it_is() {
+    let folder = MemoryFileSystem::default();
+    let (mut log, _writer, _) = open(&folder).await.unwrap();
+    let entries = (1..=20).map(|offset| entry(1, offset, 1_000_000));
+    let entries = entries.collect::<Vec<_>>();
+    for entry in &entries {
+        log.append(vec![entry.clone()]);
+    }
+    assert!(all(&log) == entries);
 }
 
 /// Forty megabytes: far more than stays in memory.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use kv::fs::FileSystem;
 use kv::fs::memory::MemoryFileSystem;
+use kv::wal::record::Record;
 use kv::wal::{Recovered, WalError, open};
 use kv_core::{Entry, Epoch, Offset, Operation, Version};
 use proptest::prelude::*;
@@ -194,18 +195,70 @@ proptest! {
     }
 }
 
-/// R21: whole records that do not follow are never accepted, however good their checksums are.
+/// R21: old bytes behind new ones, as a disk leaves them that writes to the wrong place: entries 2 and 3 were given up,
+/// and would fit behind entry 1 by offset and epoch.
 #[test]
-fn records_out_of_order_are_refused() {
-    let append = |values: &[u8]| Command::Append(values.to_vec());
-    let (early, _) = written(&[append(&[2])]);
-    let (late, _) = written(&[append(&[2]), Command::Sync, append(&[2])]);
-    let records = &early[HEADER_BYTES..];
-    let again = [&early[..], records].concat();
-    let gap = [&early[..], &late[early.len()..], &late[early.len()..]].concat();
-    for bytes in [again, gap] {
-        let error = recovered(&bytes).unwrap_err();
+fn old_records_behind_the_end_are_never_taken_for_new_ones() {
+    let append = Command::Append(vec![2, 6]);
+    let first = Command::Append(vec![3]);
+    let given_up = written(&[first.clone(), Command::Sync, append.clone()]).0;
+    let start = written(&[first.clone(), Command::Sync]).0.len();
+    let (bytes, _) = written(&[first, Command::Sync, append, Command::Truncate(2)]);
+    let copied = [&bytes[..], &given_up[start..]].concat();
+    let error = recovered(&copied).unwrap_err();
+    let at = format!("at byte {}", bytes.len());
+    assert!(error.to_string().contains(&at), "{error}");
+}
+
+/// R21: whole records in their places that do not follow each other, as only a bug would write them.
+#[test]
+fn an_entry_that_does_not_follow_is_refused() {
+    let header = written(&[Command::Sync]).0;
+    let file = |versions: &[(u64, u64)]| {
+        let mut bytes = header.clone();
+        for (epoch, offset) in versions {
+            let version = Version::new(Epoch(*epoch), Offset(*offset));
+            Record::EpochStart(version).encode(bytes.len() as u64, &mut bytes);
+        }
+        bytes
+    };
+    recovered(&file(&[(1, 1), (1, 2), (4, 3)])).unwrap();
+    let gap = [(1, 1), (1, 3)];
+    let repetition = [(1, 1), (1, 1)];
+    let lower_epoch = [(2, 1), (1, 2)];
+    let late_start = [(1, 2), (1, 3)];
+    for versions in [gap, repetition, lower_epoch, late_start] {
+        let error = recovered(&file(&versions)).unwrap_err();
         assert!(error.to_string().contains("does not follow"), "{error}");
+    }
+}
+
+#[test]
+fn a_truncation_or_promise_that_does_not_fit_is_refused() {
+    let header = written(&[Command::Sync]).0;
+    let version = |epoch, offset| Version::new(Epoch(epoch), Offset(offset));
+    let fitting = [
+        Record::EpochStart(version(2, 1)),
+        Record::EpochStart(version(3, 2)),
+        Record::Promise(Epoch(3)),
+    ];
+    let last_records = [
+        (Record::Truncate(version(2, 1)), true),
+        (Record::Truncate(version(3, 2)), true),
+        (Record::Truncate(Version::ZERO), true),
+        (Record::Truncate(version(3, 1)), false),
+        (Record::Truncate(version(3, 3)), false),
+        (Record::Promise(Epoch(3)), true),
+        (Record::Promise(Epoch(2)), false),
+        (Record::SyncMark(header.len() as u64), true),
+        (Record::SyncMark(u64::MAX), false),
+    ];
+    for (last, is_accepted) in last_records {
+        let mut bytes = header.clone();
+        for record in fitting.iter().chain([&last]) {
+            record.encode(bytes.len() as u64, &mut bytes);
+        }
+        assert_eq!(recovered(&bytes).is_ok(), is_accepted, "{last:?}");
     }
 }
 

@@ -181,7 +181,10 @@ impl File for OsFile {
 }
 
 /// Runs what waits for the device on a blocking thread.
-#[allow(deprecated, reason = "the simulator deprecates it, and has a disk of its own instead")]
+#[allow(
+    deprecated,
+    reason = "the simulator's build marks it as deprecated, and never runs it"
+)]
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     tokio::task::spawn_blocking(work)
         .await

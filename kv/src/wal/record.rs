@@ -3,14 +3,15 @@
 //! ```text
 //!  0        4         8        12      20       28   29           31    31+k    31+k+v
 //!  | length | crc of  | crc of | epoch | offset | op | key length | key | value | 0x5A |
-//!  | u32    | length  | body   | u64   | u64    | u8 | u16 = k    |     |       | end  |
+//!  | u32    | length  | rest   | u64   | u64    | u8 | u16 = k    |     |       | end  |
 //!  |------------ head ---------|---------------- body: `length` bytes -----------------|
 //! ```
 //!
-//! Integers are little-endian. Two properties let recovery tell a write that was torn from bytes that rotted (see
-//! `recovery.rs`):
+//! Integers are little-endian, and checksums are CRC-32. Three properties let recovery tell a write that was torn from
+//! bytes that rotted (see `recovery.rs`):
 //! 1. the length has a checksum of its own, so that a flipped length is not taken for a record that ends too late;
-//! 2. a record ends in a byte that is not zero, so that a record whose end is missing, or zeros, was never written whole.
+//! 2. a record ends in a byte that is not zero, so that a record whose end is missing, or zeros, was never written whole;
+//! 3. the second checksum is over the record's position in the file and the body, so that a record is none elsewhere.
 //!
 //! Ops 1 to 3 are log entries. The others are the WAL's own:
 //!
@@ -21,7 +22,7 @@
 //! | 3 | `Delete` | the entry's version | – |
 //! | 4 | `Truncate`: entries above are gone | the entry that is the last now | – |
 //! | 5 | `Promise` | the promised epoch, 0 | – |
-//! | 6 | `SyncMark` | 0, 0 | its own position, and how far the file was synced before it was written |
+//! | 6 | `SyncMark` | 0, 0 | up to which byte the file was durable before: u64 |
 
 use bytes::Bytes;
 use kv_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -65,13 +66,8 @@ pub enum Record<'a> {
     Truncate(Version),
     /// The epoch was promised (R3).
     Promise(Epoch),
-    /// Written at the start of each batch.
-    SyncMark {
-        /// Where this record lies, so that it can be found behind damage.
-        position: u64,
-        /// Every byte before this one was durable when the record was written.
-        synced: u64,
-    },
+    /// Written at the start of each batch: every byte before this one was durable then.
+    SyncMark(u64),
 }
 
 /// Why bytes are no record.
@@ -137,16 +133,16 @@ impl<'a> Record<'a> {
             Self::EpochStart(version)
             | Self::Set { version, .. }
             | Self::Delete { version, .. } => Some(version),
-            Self::Truncate(_) | Self::Promise(_) | Self::SyncMark { .. } => None,
+            Self::Truncate(_) | Self::Promise(_) | Self::SyncMark(_) => None,
         }
     }
 
-    /// Appends the record's bytes.
+    /// Appends the bytes of the record that begins at `position` of the file.
     ///
     /// # Panics
     /// When a key or value is beyond the limits; requests and messages are checked when they come in.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut mark = [0; 16];
+    pub fn encode(&self, position: u64, out: &mut Vec<u8>) {
+        let mark;
         let nothing: &[u8] = &[];
         let (op, version, key, value) = match *self {
             Self::EpochStart(version) => (1, version, nothing, nothing),
@@ -158,9 +154,8 @@ impl<'a> Record<'a> {
             Self::Delete { version, key } => (3, version, key, nothing),
             Self::Truncate(version) => (4, version, nothing, nothing),
             Self::Promise(epoch) => (5, Version::new(epoch, Offset::ZERO), nothing, nothing),
-            Self::SyncMark { position, synced } => {
-                mark[..8].copy_from_slice(&position.to_le_bytes());
-                mark[8..].copy_from_slice(&synced.to_le_bytes());
+            Self::SyncMark(synced) => {
+                mark = synced.to_le_bytes();
                 (6, Version::ZERO, nothing, &mark[..])
             }
         };
@@ -184,19 +179,20 @@ impl<'a> Record<'a> {
         out.extend_from_slice(key);
         out.extend_from_slice(value);
         out.push(END);
-        let crc = crc32fast::hash(&out[start + HEAD_BYTES..]);
+        let crc = crc_at(position, &out[start + HEAD_BYTES..]);
         out[start + 8..start + HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// Reads the record at the start of `bytes`, and how many bytes it takes. Total: any bytes give an answer.
+    /// Reads the record at the start of `bytes`, which lie at `position` of the file, and how many bytes it takes. Total:
+    /// any bytes give an answer.
     ///
     /// # Errors
     /// Says why there is no record. After [`Refusal::Short`] the caller may come again with more bytes.
-    pub fn decode(bytes: &'a [u8]) -> Result<(Self, usize), Refusal> {
+    pub fn decode(position: u64, bytes: &'a [u8]) -> Result<(Self, usize), Refusal> {
         let taken = length_of(bytes)?;
         let needed = Refusal::Short { needed: taken };
         let body = bytes.get(HEAD_BYTES..taken).ok_or(needed)?;
-        if crc32fast::hash(body) != u32_at(bytes, 8) {
+        if crc_at(position, body) != u32_at(bytes, 8) {
             return Err(Refusal::Checksum);
         }
         Ok((Self::from_body(body)?, taken))
@@ -221,10 +217,9 @@ impl<'a> Record<'a> {
             (3, _, []) if is_key => Ok(Self::Delete { version, key }),
             (4, [], []) => Ok(Self::Truncate(version)),
             (5, [], []) if version.offset == Offset::ZERO => Ok(Self::Promise(version.epoch)),
-            (6, [], _) if value.len() == 16 && version == Version::ZERO => Ok(Self::SyncMark {
-                position: u64_at(value, 0),
-                synced: u64_at(value, 8),
-            }),
+            (6, [], _) if value.len() == 8 && version == Version::ZERO => {
+                Ok(Self::SyncMark(u64_at(value, 0)))
+            }
             _ => Err(Refusal::Malformed),
         }
     }
@@ -247,7 +242,15 @@ pub fn length_of(bytes: &[u8]) -> Result<usize, Refusal> {
 }
 
 /// The bytes of a [`Record::SyncMark`].
-pub(crate) const SYNC_MARK_BYTES: usize = HEAD_BYTES + BODY_BYTES_MIN + 16;
+pub(crate) const SYNC_MARK_BYTES: usize = HEAD_BYTES + BODY_BYTES_MIN + 8;
+
+/// The checksum of a body at that position.
+fn crc_at(position: u64, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&position.to_le_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
@@ -267,9 +270,11 @@ mod tests {
 
     use super::*;
 
+    const POSITION: u64 = 64;
+
     fn encoded(record: &Record<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        record.encode(&mut bytes);
+        record.encode(POSITION, &mut bytes);
         bytes
     }
 
@@ -285,10 +290,7 @@ mod tests {
             Record::Delete { version, key },
             Record::Truncate(version),
             Record::Promise(version.epoch),
-            Record::SyncMark {
-                position: version.offset.0,
-                synced: version.epoch.0,
-            },
+            Record::SyncMark(version.offset.0),
         ]
     }
 
@@ -301,17 +303,13 @@ mod tests {
             &value,
         ) {
             let bytes = encoded(&record);
-            assert_eq!(Record::decode(&bytes), Ok((record, bytes.len())));
+            assert_eq!(Record::decode(POSITION, &bytes), Ok((record, bytes.len())));
         }
     }
 
     #[test]
     fn a_sync_mark_has_a_fixed_size() {
-        let mark = Record::SyncMark {
-            position: 1,
-            synced: 2,
-        };
-        assert_eq!(encoded(&mark).len(), SYNC_MARK_BYTES);
+        assert_eq!(encoded(&Record::SyncMark(7)).len(), SYNC_MARK_BYTES);
     }
 
     #[test]
@@ -325,9 +323,9 @@ mod tests {
             let mut bytes = length.to_le_bytes().to_vec();
             bytes.extend(crc32fast::hash(&length.to_le_bytes()).to_le_bytes());
             bytes.extend([0; 40]);
-            assert_eq!(Record::decode(&bytes), Err(Refusal::Length));
+            assert_eq!(Record::decode(POSITION, &bytes), Err(Refusal::Length));
         }
-        assert_eq!(Record::decode(&[0; 100]), Err(Refusal::Length));
+        assert_eq!(Record::decode(POSITION, &[0; 100]), Err(Refusal::Length));
     }
 
     proptest! {
@@ -343,13 +341,15 @@ mod tests {
                 let mut bytes = encoded(&record);
                 let taken = bytes.len();
                 bytes.extend(&behind);
-                prop_assert_eq!(Record::decode(&bytes), Ok((record, taken)));
+                prop_assert_eq!(Record::decode(POSITION, &bytes), Ok((record, taken)));
+                let elsewhere = Record::decode(POSITION + 1, &bytes);
+                prop_assert_eq!(elsewhere, Err(Refusal::Checksum));
                 let entry = record.to_entry();
                 if let Some(entry) = &entry {
                     prop_assert_eq!(Record::of(entry), record);
                 }
                 for cut in 0..taken {
-                    let refusal = Record::decode(&bytes[..cut]).unwrap_err();
+                    let refusal = Record::decode(POSITION, &bytes[..cut]).unwrap_err();
                     let is_short = matches!(refusal, Refusal::Short { .. });
                     prop_assert!(is_short, "cut at {}: {}", cut, refusal);
                 }
@@ -366,7 +366,7 @@ mod tests {
                 let bit = bit.index(bytes.len() * 8);
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 prop_assert!(matches!(
-                    Record::decode(&bytes),
+                    Record::decode(POSITION, &bytes),
                     Err(Refusal::Length | Refusal::Checksum)
                 ));
             }
@@ -377,15 +377,15 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             body_crc_is_right: bool,
         ) {
-            let _ = Record::decode(&bytes);
+            let _ = Record::decode(POSITION, &bytes);
             // The same bytes as a body whose checksums are right reach the last checks.
             if body_crc_is_right && bytes.len() >= BODY_BYTES_MIN {
                 let length = (bytes.len() as u32).to_le_bytes();
                 let mut whole = length.to_vec();
                 whole.extend(crc32fast::hash(&length).to_le_bytes());
-                whole.extend(crc32fast::hash(&bytes).to_le_bytes());
+                whole.extend(crc_at(POSITION, &bytes).to_le_bytes());
                 whole.extend(&bytes);
-                if let Ok((record, taken)) = Record::decode(&whole) {
+                if let Ok((record, taken)) = Record::decode(POSITION, &whole) {
                     prop_assert_eq!(encoded(&record), &whole[..taken]);
                 }
             }

@@ -1,6 +1,7 @@
 //! Opening a log after anything may have happened to it: what is accepted, what is cut off, and what is refused.
 //!
-//! Records are replayed in order, and an entry is accepted only if it follows the one before it (R21). Where the first
+//! Records are replayed in order, each at the position that it was made for, and an entry is accepted only if it follows
+//! the one before it (R21). Where the first
 //! record is not accepted, at byte *P*, one question is left: did a crash tear a write that was never synced, or are bytes
 //! gone that others count on? The first is everyday life, and the tail is cut. The second must stop the node: by
 //! forgetting what it promised or acknowledged it would break the promise of a quorum (Alagappan et al.,
@@ -21,8 +22,8 @@
 //! **What cannot be told.** (1) A disk that loses whole bytes from the end of the file after it said that they were durable
 //! leaves what a torn write leaves; they are cut. (2) A disk that writes the pages of a batch out of order may leave a
 //! hole in a batch that was never synced, with later bytes behind it; that is refused, as it may be a synced batch that
-//! was damaged. (3) A value could hold the bytes of a mark for the very position that it lands on; behind damage, it would
-//! turn one refusal into the other.
+//! was damaged. (3) A value could hold the bytes of a mark, made for the very position that it lands on; behind damage,
+//! it would turn one refusal into the other.
 //!
 //! **Before anything is built on it**, what is not known to be durable is written again and synced: a process that was
 //! killed leaves bytes that are only in the page cache, and after a failed sync the kernel may hold pages that it takes
@@ -128,11 +129,8 @@ impl State {
                 }
                 self.promised = epoch;
             }
-            Record::SyncMark {
-                position: own,
-                synced,
-            } => {
-                if own != position || !(self.synced..=position).contains(&synced) {
+            Record::SyncMark(synced) => {
+                if !(self.synced..=position).contains(&synced) {
                     return false;
                 }
                 self.synced = synced;
@@ -186,7 +184,7 @@ fn last_nonzero_end(file: &dyn File, from: u64) -> io::Result<u64> {
 }
 
 /// Whether a mark behind `from` says that the file had been synced beyond `from`. The records in between may be
-/// unreadable, so every byte may begin a mark; that it names its own position makes a chance hit next to impossible.
+/// unreadable, so every byte may begin a mark. What looks like one by chance fails two checksums.
 fn sync_mark_beyond(file: &dyn File, from: u64) -> io::Result<bool> {
     let mut window = Vec::new();
     let mut start = from;
@@ -201,10 +199,9 @@ fn sync_mark_beyond(file: &dyn File, from: u64) -> io::Result<bool> {
         let candidates = window.len() - SYNC_MARK_BYTES + 1;
         for at in 0..candidates {
             let here = start + at as u64;
-            if let Ok((Record::SyncMark { position, synced }, _)) =
-                Record::decode(&window[at..at + SYNC_MARK_BYTES])
-                && position == here
-                && (from + 1..=position).contains(&synced)
+            let record = Record::decode(here, &window[at..at + SYNC_MARK_BYTES]);
+            if let Ok((Record::SyncMark(synced), _)) = record
+                && (from + 1..=here).contains(&synced)
             {
                 return Ok(true);
             }

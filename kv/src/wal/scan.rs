@@ -67,7 +67,7 @@ impl<'file> Scanner<'file> {
         if let Ok(needed) = length_of(&self.buffer[self.at..]) {
             self.fill(needed)?;
         }
-        match Record::decode(&self.buffer[self.at..]) {
+        match Record::decode(position, &self.buffer[self.at..]) {
             Ok((record, taken)) => {
                 self.at += taken;
                 self.position += taken as u64;

@@ -100,28 +100,33 @@ impl Batch {
         self.bytes.clear();
         self.steps.clear();
         self.commands = 0;
-        let mark = Record::SyncMark {
-            position: end,
-            synced: end,
-        };
-        mark.encode(&mut self.bytes);
+        Record::SyncMark(end).encode(end, &mut self.bytes);
     }
 
+    /// Adds a command to a batch that begins at `start`.
     fn add(&mut self, start: u64, command: Command) {
         match command {
             Command::Append(entries) => {
                 for entry in &entries {
-                    let position = start + self.bytes.len() as u64;
+                    let position = self.push(start, &Record::of(entry));
                     self.steps.push(Step::Entry(entry.version.offset, position));
-                    Record::of(entry).encode(&mut self.bytes);
                 }
             }
             Command::Truncate(end) => {
+                self.push(start, &Record::Truncate(end));
                 self.steps.push(Step::Truncate(end.offset));
-                Record::Truncate(end).encode(&mut self.bytes);
             }
-            Command::Promise(epoch) => Record::Promise(epoch).encode(&mut self.bytes),
+            Command::Promise(epoch) => {
+                self.push(start, &Record::Promise(epoch));
+            }
         }
         self.commands += 1;
+    }
+
+    /// Adds a record; returns its position in the file.
+    fn push(&mut self, start: u64, record: &Record<'_>) -> u64 {
+        let position = start + self.bytes.len() as u64;
+        record.encode(position, &mut self.bytes);
+        position
     }
 }

@@ -243,3 +243,15 @@ fn the_same_seed_does_the_same() {
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
 }
+
+#[tokio::test]
+async fn a_slow_disk_takes_its_time() {
+    let disk = disk(1);
+    let folder = disk.mount();
+    let file = folder.open("a").unwrap();
+    let slow = std::time::Duration::from_millis(20);
+    disk.set_sync_latency(slow..=slow * 2);
+    let before = tokio::time::Instant::now();
+    file.sync().await.unwrap();
+    assert!(before.elapsed() >= slow);
+}

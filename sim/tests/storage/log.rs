@@ -262,6 +262,24 @@ fn what_was_recovered_is_durable() {
 }
 
 #[test]
+fn a_log_begins_whole_or_not_at_all() {
+    for seed in 0..200 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let disk = disk(rng.random());
+        for _ in 0..3 {
+            let folder = disk.mount();
+            drop(poll_at_most(rng.random_range(0..5), open(folder.as_ref())));
+            crash(&disk, &mut rng);
+        }
+        let mut life = Life::begin(&disk).unwrap();
+        life.append(&mut rng, 1);
+        life.settle();
+        disk.power_loss();
+        assert_eq!(Life::begin(&disk).unwrap().now(), life.now());
+    }
+}
+
+#[test]
 fn one_sync_covers_all_that_waits() {
     let disk = disk(1);
     let mut rng = StdRng::seed_from_u64(1);
