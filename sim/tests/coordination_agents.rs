@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kv::agent::{AgentHandle, Command, Notice};
+use kv::agent::{AgentHandle, AgentState, Command, Notice};
 use kv::config::{ClusterConfig, NodeConfig, Timing};
 use kv::environment::{Clock, Deliver, Environment, Transport};
 use kv::events::NoEvents;
@@ -150,6 +150,28 @@ impl World {
         let machine = self.agents[index].machine.id();
         NetSim::current().clog_link(machine, self.server.id());
         NetSim::current().clog_link(self.server.id(), machine);
+    }
+
+    /// Does one random thing to a random node, or to the service.
+    fn break_something(&self) {
+        let index = usize::from(madsim::rand::random::<u8>()) % self.agents.len();
+        let agent = &self.agents[index];
+        let session = self.service.session_of(NodeId(agent.id));
+        match (madsim::rand::random::<u8>() % 16, session) {
+            (0, _) => self.cut_off(index),
+            (1, _) => NetSim::current().clog_link(agent.machine.id(), self.server.id()),
+            (2, _) => NetSim::current().clog_link(self.server.id(), agent.machine.id()),
+            (3, Some(session)) => self.service.expire_session(session),
+            (4, Some(session)) => self.service.ignore_session(session),
+            (5, _) => {
+                Handle::current().kill(self.server.id());
+                Handle::current().restart(self.server.id());
+            }
+            (6..9, _) => agent.handle.command(Command::Lock),
+            (9, _) => agent.handle.command(Command::Unlock),
+            (10, _) => agent.handle.command(Command::Read),
+            _ => self.heal(index),
+        }
     }
 
     fn heal(&self, index: usize) {
@@ -425,6 +447,44 @@ fn every_command_is_answered_though_the_service_is_not() {
             3
         );
         assert!(answers.contains(&Notice::Lock(false)));
+    });
+}
+
+/// Random faults and commands; then everything heals, and each node in turn can have the lock: no place in its queue was
+/// forgotten. The number of requests stays small, so nobody tried again without a pause.
+#[test]
+fn after_any_faults_the_cluster_finds_itself_again() {
+    for_each_seed(|| async {
+        let mut world = World::new(6, 2, 3).await;
+        for agent in &mut world.agents {
+            agent.shard().await;
+        }
+        let started_at = Instant::now();
+        for _ in 0..60 {
+            world.break_something();
+            tokio::time::sleep(TIMEOUT.mul_f64(madsim::rand::random::<f64>() / 2.0)).await;
+        }
+        for index in 0..6 {
+            world.heal(index);
+            world.agents[index].handle.command(Command::Unlock);
+        }
+        for agent in &world.agents {
+            let mut state = agent.handle.state();
+            let registered = state.wait_for(|state| matches!(state, AgentState::Registered(_)));
+            registered.await.unwrap();
+        }
+        tokio::time::sleep(TIMEOUT * 3).await;
+        for agent in &mut world.agents {
+            let mut map = agent.handle.cluster();
+            map.wait_for(|map| map.nodes.len() == 6).await.unwrap();
+            agent.heard();
+            let asked_at = Instant::now();
+            agent.lock().await;
+            assert!(asked_at.elapsed() < TIMEOUT, "the queue is empty");
+            agent.handle.command(Command::Unlock);
+        }
+        let rate = world.service.message_count() as f64 / started_at.elapsed().as_secs_f64() / 6.0;
+        assert!(rate < 10.0, "{rate} requests a node and second");
     });
 }
 
