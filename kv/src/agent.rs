@@ -40,7 +40,8 @@ const LEASE_TICK_PART: u32 = 20;
 const TOUCHES_PER_TIMEOUT: u32 = 4;
 
 const _: () = assert!(TOUCHES_PER_TIMEOUT >= 3);
-/// What the driver asks of the agent. Each is answered by one [`Notice`], at the latest after a timeout.
+/// What the driver asks of the agent. Each is answered by one [`Notice`], at the latest after a session timeout or so.
+/// Without a session, `Lock` and `Set` are refused at once, and a `Read` is answered when there is one again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Take the shard's election lock; answered by `Lock`.
@@ -49,7 +50,7 @@ pub enum Command {
     Unlock,
     /// Read the record, then the liveness of the session that it names, in this order (R12); answered by `Shard`.
     Read,
-    /// Replace the record if it still has that revision; answered by `Set`.
+    /// Replace the record if it still has that revision; answered by `Set`. Several are not answered in order.
     Set {
         /// The revision that is replaced.
         revision: u64,
@@ -61,7 +62,7 @@ pub enum Command {
 /// What the agent tells the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A session began (registered as this node), or the last one is over.
+    /// A session began (registered as this node), or the last one is over, and with it any lock.
     Session(Option<SessionId>),
     /// The record of the shard that this node is a member of, whenever it or the liveness of its writer changes.
     Shard(Observed),

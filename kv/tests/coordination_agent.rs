@@ -1,4 +1,5 @@
 //! The agent over the embedded service: a node registers, places its shards, observes them, and does what it is told.
+#![allow(clippy::unwrap_used, reason = "this file is a test")]
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
 //! The embedded coordination service passes the conformance suite, and what it has answered survives a crash.
+#![allow(clippy::unwrap_used, reason = "this file is a test")]
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,7 @@
 //! Goal: the simulated coordination service keeps the contract, and fails only in the ways that its file's head states.
 //! Method: the conformance suite over many seeds; then one fault a test, seen from both sides of it.
 #![cfg(madsim)]
+#![allow(clippy::unwrap_used, reason = "this file is a test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -276,3 +276,109 @@ pub async fn create_shards(
     });
     session.multi(changes.collect()).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordination::{Changed, SessionEvent, Znode};
+    use async_trait::async_trait;
+    use kv_core::{Fencing, SlotRange};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    /// Answers every read from a script, and notes the order.
+    struct Script {
+        znodes: BTreeMap<String, Znode>,
+        read: Mutex<Vec<String>>,
+        multi: Result<Vec<Changed>, CoordinationError>,
+    }
+
+    #[async_trait]
+    impl Session for Script {
+        fn id(&self) -> SessionId {
+            SessionId(1)
+        }
+        fn timeout(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+        async fn read(&self, path: &str) -> Result<Option<Znode>, CoordinationError> {
+            self.read.lock().unwrap().push(path.to_string());
+            Ok(self.znodes.get(path).cloned())
+        }
+        async fn children(&self, _path: &str) -> Result<Vec<String>, CoordinationError> {
+            Ok(Vec::new())
+        }
+        async fn multi(&self, _: Vec<Change>) -> Result<Vec<Changed>, CoordinationError> {
+            self.multi.clone()
+        }
+        async fn event(&self) -> SessionEvent {
+            std::future::pending().await
+        }
+        async fn close(&self) {}
+    }
+
+    fn shard_record() -> ShardRecord {
+        ShardRecord {
+            shard: ShardId(0),
+            epoch: Epoch(3),
+            writer: Some(WriterRecord {
+                node: NodeId(7),
+                session: SessionId(5),
+            }),
+            released_by: None,
+            voters: [NodeId(7)].into(),
+            write_quorum: 1,
+            election_quorum: 1,
+            slots: vec![SlotRange::new(0, 1024).unwrap()],
+            fencing: Fencing::Epoch,
+        }
+    }
+
+    fn script(multi: Result<Vec<Changed>, CoordinationError>) -> Script {
+        let znode = |data, owner| Znode {
+            data,
+            version: 9,
+            owner,
+        };
+        let record = znode(encode_shard(&shard_record()), None);
+        let node = znode(Vec::new(), Some(SessionId(6)));
+        Script {
+            znodes: [
+                ("shards/0".to_string(), record),
+                ("nodes/7".to_string(), node),
+            ]
+            .into(),
+            read: Mutex::new(Vec::new()),
+            multi,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_record_is_read_before_the_liveness_of_its_writer() {
+        let session = script(Err(CoordinationError::Unknown));
+        let observed = read_shard(&session, ShardId(0)).await.unwrap().unwrap();
+        assert_eq!(*session.read.lock().unwrap(), ["shards/0", "nodes/7"]);
+        assert_eq!(observed.revision, 9);
+        assert_eq!(observed.record, shard_record());
+        assert_eq!(observed.writer_session, Some(SessionId(6)));
+        assert_eq!(read_shard(&session, ShardId(1)).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn only_what_certainly_did_not_happen_is_a_conflict() {
+        let done = Changed {
+            path: "shards/0".to_string(),
+            version: 10,
+        };
+        for (answer, result) in [
+            (Ok(vec![done]), SetResult::Done(10)),
+            (Err(CoordinationError::Conflict), SetResult::Conflict),
+            (Err(CoordinationError::Unreachable), SetResult::Conflict),
+            (Err(CoordinationError::Unknown), SetResult::Unknown),
+            (Err(CoordinationError::Expired), SetResult::Unknown),
+        ] {
+            let set = set_shard(&script(answer), 9, &shard_record()).await;
+            assert_eq!(set, result);
+        }
+    }
+}
