@@ -78,6 +78,8 @@ pub(crate) struct Driver {
     follow_ups: VecDeque<Input>,
     /// The shard that this node is a member of, once it is known.
     shard: Option<ShardId>,
+    /// The newest revision of its record that was written down.
+    recorded_revision: Option<u64>,
 }
 
 impl Driver {
@@ -109,6 +111,7 @@ impl Driver {
             unsynced: VecDeque::new(),
             follow_ups: VecDeque::new(),
             shard: None,
+            recorded_revision: None,
         }
     }
 
@@ -153,11 +156,22 @@ impl Driver {
         self.follow_ups.push_back(input);
         while let Some(input) = self.follow_ups.pop_front() {
             self.replica.step(input, &mut effects);
+            self.record_configuration();
             for effect in effects.drain(..) {
                 self.perform(effect)?;
             }
         }
         Ok(())
+    }
+
+    /// Writes a record down that the replica has seen or set, before whatever it made of it.
+    fn record_configuration(&mut self) {
+        if let Some(seen) = self.replica.observed()
+            && self.recorded_revision < Some(seen.revision)
+        {
+            self.recorded_revision = Some(seen.revision);
+            self.events.record(Event::Shard(seen.record.clone()));
+        }
     }
 
     fn on_synced(&mut self, count: usize) -> Result<(), NodeError> {
@@ -176,10 +190,6 @@ impl Driver {
             }
             Notice::Shard(observed) => {
                 let shard = observed.record.shard;
-                let known = self.replica.observed().map(|known| known.revision);
-                if known.is_none_or(|known| known < observed.revision) {
-                    self.events.record(Event::Shard(observed.record.clone()));
-                }
                 if self.shard.is_none() {
                     self.shard = Some(shard);
                     if self.unsynced.is_empty() {

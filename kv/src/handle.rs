@@ -86,7 +86,7 @@ pub enum Refusal {
 /// The cluster as one node knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterMap {
-    /// The registered nodes and their RPC addresses.
+    /// The registered nodes, and the members that are not registered at the moment, with their RPC addresses.
     pub nodes: BTreeMap<NodeId, String>,
     /// The shards.
     pub shards: BTreeMap<ShardId, ShardView>,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use kv_core::{Log, Recovered, Replica};
-use tokio::sync::mpsc;
+use kv_core::{Recovered, Replica};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::agent::AgentHandle;
+use crate::agent::{AgentHandle, AgentState};
 use crate::config::NodeConfig;
 use crate::driver::{Driver, Sources};
 use crate::engine::Engine as _;
@@ -26,6 +26,7 @@ const MESSAGES_MAX: usize = 16 * 1024;
 /// A running node. Dropping it stops its tasks, as if the process had been killed.
 pub struct Node {
     handle: NodeHandle,
+    agent: watch::Receiver<AgentState>,
     driver: JoinHandle<NodeError>,
     log_task: JoinHandle<()>,
     server: Server,
@@ -45,7 +46,7 @@ impl Node {
             node: config.id,
             fencing: config.cluster.fencing,
             promised: recovered.promised,
-            log: Log::from_runs(&recovered.runs),
+            log: recovered.log,
             applied: engine.applied().version.offset,
         });
         let end = replica.log().end();
@@ -66,7 +67,7 @@ impl Node {
         environment.transport.listen(deliver.clone());
         let server =
             server::serve(&config.listen, handle.clone(), deliver, config.allow_kill).await?;
-        let cluster = agent.cluster();
+        let (cluster, agent_state) = (agent.cluster(), agent.state());
         let driver = Driver::new(config, &environment, replica, log, engine, agent);
         let sources = Sources {
             asks,
@@ -77,6 +78,7 @@ impl Node {
         };
         Ok(Self {
             handle,
+            agent: agent_state,
             log_task: tokio::spawn(log_writer.run(synced_sender)),
             driver: tokio::spawn(driver.run(sources)),
             server,
@@ -92,8 +94,11 @@ impl Node {
 
     /// Waits until the node stops by itself, and says why.
     pub async fn stopped(&mut self) -> NodeError {
+        let id = self.handle.node;
+        let is_taken = |state: &AgentState| matches!(state, AgentState::IdTaken(_));
         tokio::select! {
             biased;
+            Ok(_) = self.agent.wait_for(is_taken) => NodeError::IdTaken(id),
             error = &mut self.driver => error.unwrap_or(NodeError::Panicked),
             end = self.server.ended() => match end {
                 ServerEnd::Killed => NodeError::Killed,

@@ -19,13 +19,15 @@
 //! written again, old bytes never stand behind new ones, a reader needs no lock, and one sync covers entries and promise
 //! together, in the order in which they were asked for. `recovery.rs` says how a torn tail is told from damage.
 //!
+//! Recovery reads by R21 (`kv_core::follows`), and the log's shape is the replica's own type.
+//!
 //! After a failed write or sync the writer stops for ever and the log must be opened again.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kv_core::{Entry, Epoch, Offset, Operation, Version};
+use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
 use tokio::sync::mpsc;
 
 use crate::fs::{File, FileSystem};
@@ -33,7 +35,6 @@ use crate::fs::{File, FileSystem};
 mod index;
 pub mod record;
 mod recovery;
-mod runs;
 mod scan;
 mod segment;
 mod writer;
@@ -42,7 +43,6 @@ pub use writer::{LogWriter, Synced};
 
 use index::Index;
 use record::Refusal;
-use runs::Runs;
 use scan::{Scanned, Scanner};
 
 /// How many bytes of entries that are already in the file stay in memory too.
@@ -128,27 +128,10 @@ impl WalError {
 pub struct Recovered {
     /// The highest promised epoch; zero before the first promise.
     pub promised: Epoch,
-    /// The entries as runs of equal epoch: epoch, first and last offset.
-    pub runs: Vec<(Epoch, Offset, Offset)>,
+    /// The names of the entries.
+    pub log: Shape,
     /// Where a torn tail that was never synced was cut off: file and byte.
     pub cut: Option<(String, u64)>,
-}
-
-impl Recovered {
-    /// The last entry.
-    #[must_use]
-    pub fn end(&self) -> Version {
-        self.runs
-            .last()
-            .map_or(Version::ZERO, |&(epoch, _, last)| Version::new(epoch, last))
-    }
-}
-
-/// R21: whether an entry may stand right after another one.
-fn follows(previous: Version, next: Version) -> bool {
-    next.offset.0 == previous.offset.0.wrapping_add(1)
-        && next.offset != Offset::ZERO
-        && next.epoch >= previous.epoch
 }
 
 /// Opens the log of a data folder, or begins one.
@@ -162,7 +145,7 @@ pub async fn open(file_system: &dyn FileSystem) -> Result<(Log, LogWriter, Recov
     let state = recovery::recover(&name, file.as_ref()).await?;
     let recovered = Recovered {
         promised: state.promised,
-        runs: state.runs.list(),
+        log: state.shape.clone(),
         cut: state.cut_at.map(|byte| (name.clone(), byte)),
     };
     let shared = Arc::new(Shared {
@@ -180,7 +163,7 @@ pub async fn open(file_system: &dyn FileSystem) -> Result<(Log, LogWriter, Recov
         commands: sender,
         commands_issued: 0,
         promised: state.promised,
-        runs: state.runs,
+        shape: state.shape,
         tail: VecDeque::new(),
         tail_bytes: 0,
     };
@@ -221,7 +204,7 @@ pub struct Log {
     commands: mpsc::UnboundedSender<Command>,
     commands_issued: u64,
     promised: Epoch,
-    runs: Runs,
+    shape: Shape,
     /// The last entries; all that the writer has not written yet are among them.
     tail: VecDeque<Tailed>,
     tail_bytes: usize,
@@ -242,11 +225,7 @@ impl Log {
         assert!(!entries.is_empty(), "an append has entries");
         let command = self.commands_issued + 1;
         for entry in &entries {
-            assert!(
-                follows(self.end(), entry.version),
-                "an entry stands one above the last, in no lower epoch"
-            );
-            self.runs.push(entry.version);
+            self.shape.append(entry.version);
             self.tail_bytes += entry_bytes(entry);
             let entry = entry.clone();
             self.tail.push_back(Tailed { entry, command });
@@ -261,14 +240,14 @@ impl Log {
     /// When the log ends before `after`.
     pub fn truncate(&mut self, after: Offset) {
         assert!(after <= self.end().offset, "a log is cut where it has been");
-        self.runs.truncate(after);
+        self.shape.truncate(after);
         while let Some(last) = self
             .tail
             .pop_back_if(|last| last.entry.version.offset > after)
         {
             self.tail_bytes -= entry_bytes(&last.entry);
         }
-        self.issue(Command::Truncate(self.runs.end()));
+        self.issue(Command::Truncate(self.shape.end()));
     }
 
     /// Notes that an epoch is promised (R3). [`Synced`] counts this as one command.
@@ -284,13 +263,13 @@ impl Log {
     /// The last entry, whether durable or not; `Version::ZERO` for an empty log.
     #[must_use]
     pub fn end(&self) -> Version {
-        self.runs.end()
+        self.shape.end()
     }
 
     /// The epoch of the entry at `offset`, if the log has one; the place before the first entry has epoch zero.
     #[must_use]
     pub fn epoch_at(&self, offset: Offset) -> Option<Epoch> {
-        self.runs.epoch_at(offset)
+        self.shape.version_at(offset).map(|version| version.epoch)
     }
 
     /// The entries from `first` to `last`, or to the end of the log, but no more than `bytes_max` of them (each counts a

@@ -25,7 +25,11 @@ impl SimClock {
     /// A clock that shows `offset` now.
     #[must_use]
     pub fn new(offset: Duration, drift_ppm: i32) -> Self {
-        Self(Arc::new(Mutex::new(Reading { at: Instant::now(), shows: offset, drift_ppm })))
+        Self(Arc::new(Mutex::new(Reading {
+            at: Instant::now(),
+            shows: offset,
+            drift_ppm,
+        })))
     }
 
     /// From now on the clock runs at another speed. It does not jump.

@@ -111,11 +111,17 @@ impl Cluster {
     }
 
     fn on_machine(&self, id: madsim::task::NodeId) -> madsim::runtime::NodeHandle {
-        self.simulator.get_node(id).expect("the machine was created")
+        self.simulator
+            .get_node(id)
+            .expect("the machine was created")
     }
 
     fn add_node(&mut self, node: NodeId) {
-        let id = machine(&self.simulator, &format!("node-{}", node.0), node_octets(node));
+        let id = machine(
+            &self.simulator,
+            &format!("node-{}", node.0),
+            node_octets(node),
+        );
         let seed = self.settings.seed;
         let rng = StdRng::seed_from_u64(mix(seed, 2, node.0));
         let disk = SimDisk::new(format!("node {}", node.0), rng, SYNC_MIN..=SYNC_MAX);
@@ -123,7 +129,14 @@ impl Cluster {
         let clock = SimClock::new(offset, 0);
         self.network.place(Place::Node(node), id);
         let life = Arc::default();
-        let machine = Machine { id, disk, clock, life, incarnation: 0, paused: false };
+        let machine = Machine {
+            id,
+            disk,
+            clock,
+            life,
+            incarnation: 0,
+            paused: false,
+        };
         self.nodes.insert(node, machine);
         self.launch(node);
     }
@@ -131,7 +144,9 @@ impl Cluster {
     /// Runs a new life of a node on its machine.
     fn launch(&mut self, node: NodeId) {
         let seed = self.settings.seed;
-        let Some(machine) = self.nodes.get_mut(&node) else { return };
+        let Some(machine) = self.nodes.get_mut(&node) else {
+            return;
+        };
         machine.incarnation += 1;
         machine.paused = false;
         let life = Arc::new(Mutex::new(Life::default()));
@@ -179,8 +194,12 @@ impl Cluster {
     /// Where clients find the nodes.
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<NodeId, String> {
-        let address = |node: &NodeId| SocketAddr::new(address(node_octets(*node)), 7000).to_string();
-        self.nodes.keys().map(|node| (*node, address(node))).collect()
+        let address =
+            |node: &NodeId| SocketAddr::new(address(node_octets(*node)), 7000).to_string();
+        self.nodes
+            .keys()
+            .map(|node| (*node, address(node)))
+            .collect()
     }
 
     /// The links between all places.
@@ -236,7 +255,9 @@ impl Cluster {
     }
 
     fn stop(&mut self, node: NodeId) {
-        let Some(machine) = self.nodes.get_mut(&node) else { return };
+        let Some(machine) = self.nodes.get_mut(&node) else {
+            return;
+        };
         self.network.unplug(node);
         if std::mem::take(&mut machine.paused) {
             self.simulator.resume(machine.id);
@@ -283,7 +304,12 @@ impl Cluster {
     #[must_use]
     pub fn failure(&self, node: NodeId) -> Option<String> {
         let machine = self.nodes.get(&node)?;
-        machine.life.lock().unwrap_or_else(PoisonError::into_inner).failure.clone()
+        machine
+            .life
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .failure
+            .clone()
     }
 
     /// Runs a client's work at its place in the network.
@@ -295,13 +321,21 @@ impl Cluster {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let id = *self.clients.get(&client).expect("the settings say how many clients there are");
+        let id = *self
+            .clients
+            .get(&client)
+            .expect("the settings say how many clients there are");
         self.on_machine(id).spawn(work)
     }
 
     fn handle(&self, node: NodeId) -> Option<NodeHandle> {
         let machine = self.nodes.get(&node)?;
-        machine.life.lock().unwrap_or_else(PoisonError::into_inner).handle.clone()
+        machine
+            .life
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .handle
+            .clone()
     }
 }
 
@@ -317,7 +351,12 @@ fn mix(seed: u64, purpose: u64, index: u64) -> u64 {
 }
 
 fn machine(simulator: &Handle, name: &str, octets: [u8; 4]) -> madsim::task::NodeId {
-    simulator.create_node().name(name).ip(address(octets)).build().id()
+    simulator
+        .create_node()
+        .name(name)
+        .ip(address(octets))
+        .build()
+        .id()
 }
 
 fn coordination_address() -> SocketAddr {

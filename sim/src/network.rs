@@ -123,7 +123,10 @@ impl Network {
             next_sequence: 0,
             fates: Fates::default(),
         };
-        let network = Self(Arc::new(Shared { state: Mutex::new(state), news: Notify::new() }));
+        let network = Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            news: Notify::new(),
+        }));
         tokio::spawn(network.clone().deliver());
         network
     }
@@ -184,7 +187,10 @@ impl Network {
     /// The transport of one life of a node.
     #[must_use]
     pub fn transport(&self, node: NodeId) -> Arc<dyn Transport> {
-        Arc::new(SimTransport { network: self.clone(), node })
+        Arc::new(SimTransport {
+            network: self.clone(),
+            node,
+        })
     }
 
     /// A dead node hears nothing.
@@ -203,7 +209,11 @@ impl Network {
             state.fates.cut += 1;
             return;
         }
-        let weather = state.links.get(&(from, to)).copied().unwrap_or(state.weather);
+        let weather = state
+            .links
+            .get(&(from, to))
+            .copied()
+            .unwrap_or(state.weather);
         if weather.lose > 0.0 && state.rng.random_bool(weather.lose) {
             state.fates.lost += 1;
             return;
@@ -219,7 +229,11 @@ impl Network {
 
     async fn deliver(self) {
         loop {
-            let next = self.state().in_flight.peek().map(|Reverse(next)| next.arrives);
+            let next = self
+                .state()
+                .in_flight
+                .peek()
+                .map(|Reverse(next)| next.arrives);
             match next {
                 Some(at) if at <= Instant::now() => self.deliver_next(),
                 Some(at) => tokio::select! {
@@ -234,8 +248,12 @@ impl Network {
 
     fn deliver_next(&self) {
         let mut state = self.state();
-        let Some(Reverse(next)) = state.in_flight.pop() else { return };
-        let Some(deliver) = state.listeners.get(&next.to).cloned() else { return };
+        let Some(Reverse(next)) = state.in_flight.pop() else {
+            return;
+        };
+        let Some(deliver) = state.listeners.get(&next.to).cloned() else {
+            return;
+        };
         drop(state);
         if let Ok(message) = kv::wire::decode(next.bytes) {
             deliver(next.from, message);
@@ -256,7 +274,13 @@ impl State {
         }
         let (arrives, sequence) = (Instant::now() + way, self.next_sequence);
         self.next_sequence += 1;
-        self.in_flight.push(Reverse(InFlight { arrives, sequence, from, to, bytes }));
+        self.in_flight.push(Reverse(InFlight {
+            arrives,
+            sequence,
+            from,
+            to,
+            bytes,
+        }));
     }
 
     fn draw(&mut self, min: Duration, max: Duration) -> Duration {

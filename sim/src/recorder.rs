@@ -44,7 +44,10 @@ impl Recorder {
     /// A recorder whose run starts now.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), state: Mutex::default() })
+        Arc::new(Self {
+            start: Instant::now(),
+            state: Mutex::default(),
+        })
     }
 
     /// The next place in the global order, and the time since the start of the run.
@@ -75,7 +78,12 @@ impl Recorder {
     /// Where one life of a node writes its events.
     #[must_use]
     pub fn events(self: &Arc<Self>, node: NodeId, incarnation: u64) -> Arc<dyn Events> {
-        Arc::new(NodeEvents { recorder: self.clone(), node, incarnation, sequence: Mutex::new(0) })
+        Arc::new(NodeEvents {
+            recorder: self.clone(),
+            node,
+            incarnation,
+            sequence: Mutex::new(0),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,7 +111,10 @@ impl Events for NodeEvents {
                 }
             }
             Event::Shard(record) => {
-                let newest = state.records.entry(record.shard).or_insert_with(|| record.clone());
+                let newest = state
+                    .records
+                    .entry(record.shard)
+                    .or_insert_with(|| record.clone());
                 if record.epoch >= newest.epoch {
                     *newest = record.clone();
                 }
@@ -111,7 +122,14 @@ impl Events for NodeEvents {
             _ => {}
         }
         let (node, incarnation) = (self.node, self.incarnation);
-        state.recorded.push(Recorded { index, time, node, incarnation, sequence: *sequence, event });
+        state.recorded.push(Recorded {
+            index,
+            time,
+            node,
+            incarnation,
+            sequence: *sequence,
+            event,
+        });
         *sequence += 1;
     }
 }

@@ -15,16 +15,25 @@ use sim::recorder::{Recorded, Recorder};
 
 fn run(seed: u64) -> (Vec<Recorded>, Duration) {
     let work = move || {
-        let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
+        let runtime =
+            madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
         runtime.block_on(failover(seed))
     };
-    std::thread::spawn(work).join().expect("the run does not panic")
+    std::thread::spawn(work)
+        .join()
+        .expect("the run does not panic")
 }
 
 async fn failover(seed: u64) -> (Vec<Recorded>, Duration) {
     let recorder = Recorder::new();
     let cluster = ClusterConfig::new(2, 3, 2, None, Fencing::Epoch).expect("valid");
-    let settings = Settings { seed, nodes: 6, clients: 1, cluster, timing: Timing::default() };
+    let settings = Settings {
+        seed,
+        nodes: 6,
+        clients: 1,
+        cluster,
+        timing: Timing::default(),
+    };
     let mut cluster = Cluster::start(settings, recorder.clone());
     let addresses = cluster.addresses().into_values().collect();
     let options = ClientOptions {
@@ -46,12 +55,17 @@ async fn failover(seed: u64) -> (Vec<Recorded>, Duration) {
             assert!(matches!(written, Outcome::Ok(_)), "{number}: {written:?}");
             for level in [Level::Lease, Level::Quorum, Level::Replica] {
                 let read = client.get(key.clone(), level).await;
-                let Outcome::Ok(read) = read else { panic!("{number}, {level:?}: {read:?}") };
+                let Outcome::Ok(read) = read else {
+                    panic!("{number}, {level:?}: {read:?}")
+                };
                 assert_eq!(read.value, Some(value.clone()), "{number}, {level:?}");
             }
             client
         };
-        client = cluster.spawn_client(0, work).await.expect("the client does not panic");
+        client = cluster
+            .spawn_client(0, work)
+            .await
+            .expect("the client does not panic");
     }
     let (_, time) = recorder.stamp();
     (recorder.drain(), time)
@@ -62,7 +76,10 @@ fn a_cluster_serves_and_survives_the_power_loss_of_a_writer() {
     for seed in 1..=5 {
         let (events, time) = run(seed);
         assert!(events.len() > 300, "seed {seed}: {} events", events.len());
-        assert!(time > Duration::from_secs(3), "seed {seed}: a failover takes a session timeout");
+        assert!(
+            time > Duration::from_secs(3),
+            "seed {seed}: a failover takes a session timeout"
+        );
     }
 }
 

@@ -136,7 +136,8 @@ impl Invariants {
     /// A process takes the writer's role of an epoch with this log, by an election or by a rollback.
     ///
     /// # Errors
-    /// When the epoch has another writer, or when the log lacks what is committed.
+    /// When the epoch has another writer, or when the log lacks what is committed. A process that learns late of an old role
+    /// may lack what newer epochs have committed: it is fenced.
     pub fn promoted(
         &mut self,
         shard: ShardId,
@@ -152,6 +153,9 @@ impl Invariants {
                 first,
                 second: process,
             });
+        }
+        if seen.writers.keys().next_back() != Some(&epoch) {
+            return Ok(());
         }
         let lacks = |&&(version, _): &&(Version, u64)| !log.holds(version);
         match seen.committed.values().find(lacks) {
@@ -356,6 +360,11 @@ mod tests {
                 writer: new,
                 committed: version(1, 2)
             })
+        );
+        assert_eq!(
+            seen.promoted(SHARD, Epoch(1), old, &log(1, 1)),
+            Ok(()),
+            "it is late"
         );
     }
 

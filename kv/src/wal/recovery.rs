@@ -31,14 +31,13 @@
 
 use std::io;
 
-use kv_core::Epoch;
+use kv_core::{Epoch, Log as Shape, follows};
 
+use super::WalError;
 use super::index::Index;
 use super::record::{HEAD_BYTES, Record, Refusal, SYNC_MARK_BYTES, length_of};
-use super::runs::Runs;
 use super::scan::{Scanned, Scanner};
 use super::segment::HEADER_BYTES;
-use super::{WalError, follows};
 use crate::fs::File;
 
 /// How much is read, searched or written at once.
@@ -47,7 +46,7 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// A replayed log file.
 pub(super) struct State {
     pub(super) promised: Epoch,
-    pub(super) runs: Runs,
+    pub(super) shape: Shape,
     pub(super) index: Index,
     /// The end of the last record.
     pub(super) end: u64,
@@ -84,7 +83,7 @@ pub(super) async fn recover(name: &str, file: &dyn File) -> Result<State, WalErr
 fn replay(file: &dyn File) -> io::Result<(State, Option<Refusal>)> {
     let mut state = State {
         promised: Epoch(0),
-        runs: Runs::default(),
+        shape: Shape::default(),
         index: Index::new(),
         end: HEADER_BYTES,
         cut_at: None,
@@ -110,17 +109,17 @@ impl State {
             Record::EpochStart(version)
             | Record::Set { version, .. }
             | Record::Delete { version, .. } => {
-                if !follows(self.runs.end(), version) {
+                if !follows(self.shape.end(), version) {
                     return false;
                 }
-                self.runs.push(version);
+                self.shape.append(version);
                 self.index.on_entry(version.offset, position);
             }
             Record::Truncate(end) => {
-                if self.runs.epoch_at(end.offset) != Some(end.epoch) {
+                if !self.shape.holds(end) {
                     return false;
                 }
-                self.runs.truncate(end.offset);
+                self.shape.truncate(end.offset);
                 self.index.on_truncate(end.offset);
             }
             Record::Promise(epoch) => {

@@ -39,7 +39,7 @@ impl Life {
         let (log, writer, recovered) = finish(open(disk.mount().as_ref()))?;
         let entries = log.read(Offset(1), Offset(u64::MAX), usize::MAX)?;
         let end = entries.last().map_or(Version::ZERO, |last| last.version);
-        assert_eq!(recovered.end(), end);
+        assert_eq!(recovered.log.end(), end);
         assert_eq!(log.end(), end);
         let (sender, reports) = mpsc::unbounded_channel();
         let promised = recovered.promised;
