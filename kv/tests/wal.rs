@@ -12,7 +12,7 @@ use kv::fs::FileSystem;
 use kv::fs::memory::MemoryFileSystem;
 use kv::fs::os::OsFileSystem;
 use kv::wal::{Log, Recovered, Synced, WalError, open};
-use kv_core::{Entry, Epoch, Log, Offset, Operation, Version};
+use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
 use tokio::sync::mpsc;
 
 type Reports = mpsc::UnboundedReceiver<Result<Synced, WalError>>;
@@ -76,7 +76,7 @@ async fn what_was_synced_is_there_after_a_restart() {
     let run = |epoch, first, last| (Epoch(epoch), Offset(first), Offset(last));
     let expected = Recovered {
         promised: Epoch(3),
-        log: Log::from_runs(&[run(2, 1, 3), run(3, 4, 4)]),
+        log: Shape::from_runs(&[run(2, 1, 3), run(3, 4, 4)]),
         cut: None,
     };
     assert_eq!(recovered, expected);
