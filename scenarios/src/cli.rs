@@ -97,6 +97,9 @@ struct Flags {
     /// The summary as JSON.
     #[arg(long)]
     json: bool,
+    /// Keep the folder of every run, not only of those in which something broke.
+    #[arg(long)]
+    keep_all: bool,
     /// Where runs are kept in which something broke: DIR/NAME/FENCING/SEED/ [default: `runs` in the repository].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -210,6 +213,7 @@ fn run(batches: Vec<Batch>, flags: &Flags) -> Result<ExitCode, Error> {
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let options = Options {
         jobs: flags.jobs.map_or(cores, usize::from),
+        keep_all: flags.keep_all,
         out: Some(flags.out.clone().unwrap_or_else(runs_folder)),
     };
     let total: usize = batches.iter().map(|batch| batch.seeds.len()).sum();

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
@@ -35,6 +35,8 @@ pub struct Options {
     pub jobs: usize,
     /// The folder for the runs that are kept; nowhere, where there is none.
     pub out: Option<PathBuf>,
+    /// Whether to keep runs in which nothing broke, too.
+    pub keep_all: bool,
 }
 
 /// What a seed came to.
@@ -187,7 +189,7 @@ pub fn run_all(
         while let Some((batch, seed)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
             let scenario = &batches[*batch].scenario;
             let (report, played) = run_seed(stage, scenario, *seed);
-            if let Err(error) = keep(options.out.as_deref(), scenario, &report, &played) {
+            if let Err(error) = keep(options, scenario, &report, &played) {
                 next.store(work.len(), Ordering::Relaxed); // The others stop, too.
                 trouble
                     .lock()
@@ -215,13 +217,13 @@ pub fn run_all(
 }
 
 fn keep(
-    out: Option<&Path>,
+    options: &Options,
     scenario: &Scenario,
     report: &SeedReport,
     played: &Played,
 ) -> Result<(), Error> {
-    match out {
-        Some(out) if report.is_worth_keeping() => {
+    match &options.out {
+        Some(out) if options.keep_all || report.is_worth_keeping() => {
             folder::write(out, scenario, report, played).map(drop)
         }
         _ => Ok(()),

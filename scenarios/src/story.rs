@@ -178,7 +178,7 @@ impl Teller {
         let who = match (&event.kind, event.node) {
             (NodeEventKind::Shard { .. }, _) => "coordination".to_owned(),
             (_, Some(node)) => self.role(node),
-            (_, None) => "----".to_owned(),
+            (_, None) => "nemesis".to_owned(),
         };
         self.line(event.time, event.index, &who, &what)
     }

@@ -32,9 +32,20 @@ impl Cast {
         for shard in 0..scenario.cluster.config.shards {
             shards.insert(shard, world.shard(ShardId(u64::from(shard)))?);
         }
+        let node_count = scenario.cluster.nodes;
+        Self::among(action, &shards, node_count, seed, fault_index)
+    }
+
+    fn among(
+        action: &Action,
+        shards: &BTreeMap<u16, Roles>,
+        node_count: u16,
+        seed: u64,
+        fault_index: usize,
+    ) -> Option<Self> {
         let mut rng = stream(seed, "roles", fault_index as u64);
         let mut cast = Self::default();
-        for (shard, roles) in &shards {
+        for (shard, roles) in shards {
             // In an order of the seed's own: the first half and one more are the majority.
             let mut members: Vec<NodeId> = roles.members.iter().copied().collect();
             members.shuffle(&mut rng);
@@ -42,7 +53,7 @@ impl Cast {
         }
         for target in action.groups().iter().flat_map(|group| &group.0) {
             if !cast.places.contains_key(target) {
-                let places = cast.resolve(*target, &shards, scenario.cluster.nodes, &mut rng)?;
+                let places = cast.resolve(*target, shards, node_count, &mut rng)?;
                 cast.places.insert(*target, places);
             }
         }
@@ -114,5 +125,52 @@ impl Cast {
             .iter()
             .map(move |(target, places)| (target.to_string(), ids(places)));
         roles.filter(|(_, ids)| !ids.is_empty())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The cast of a scenario's first fault, where n1 writes the shard of n1 to n3 and n4 that of n4 to n6.
+    pub(in crate::nemesis) fn cast(scenario: &Scenario) -> Cast {
+        let roles = |shard: u64| Roles {
+            epoch: kv_core::Epoch(1),
+            writer: Some(NodeId(3 * shard + 1)),
+            members: (1..=3).map(|index| NodeId(3 * shard + index)).collect(),
+        };
+        let shards = BTreeMap::from([(0, roles(0)), (1, roles(1))]);
+        Cast::among(&scenario.faults[0].action, &shards, 6, 7, 0).unwrap()
+    }
+
+    #[test]
+    fn roles_are_found_in_the_order_of_ids_and_chances_repeat_themselves() {
+        let text = "name = \"x\"\n[[fault]]\nat = \"1s\"\n\
+                    kill = [\"replica(1, 1)\", \"any\", \"any(0)\", \"majority(1)\", \"minority(1)\"]\n";
+        let scenario = Scenario::parse("x", "x.toml", text).unwrap();
+        let found = cast(&scenario);
+        assert_eq!(found, cast(&scenario));
+        let nodes = |target| found.nodes(&Group(vec![target]));
+        assert_eq!(nodes(Target::Replica(1, 1)), [NodeId(6)].into());
+        assert_eq!(nodes(Target::AnyOf(0)).len(), 1);
+        let (majority, minority) = (nodes(Target::Majority(1)), nodes(Target::Minority(1)));
+        assert_eq!((majority.len(), minority.len()), (2, 1));
+        assert!(majority.is_disjoint(&minority));
+    }
+
+    #[test]
+    fn nobody_is_cast_while_a_role_is_vacant() {
+        let text = "name = \"x\"\n[[fault]]\nat = \"1s\"\nkill = \"writer(0)\"\n";
+        let scenario = Scenario::parse("x", "x.toml", text).unwrap();
+        let roles = Roles {
+            epoch: kv_core::Epoch(1),
+            writer: None,
+            members: (1..=3).map(NodeId).collect(),
+        };
+        let shards = BTreeMap::from([(0, roles)]);
+        assert_eq!(
+            Cast::among(&scenario.faults[0].action, &shards, 6, 7, 0),
+            None
+        );
     }
 }

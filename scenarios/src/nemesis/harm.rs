@@ -154,3 +154,84 @@ fn bridged(bridge: &BTreeSet<NodeId>, cast: &Cast) -> Vec<Harm> {
     }
     split(&sides)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nemesis::cast::tests::cast;
+    use crate::scenario::{Fault, Scenario};
+
+    /// Two shards: n1 to n3, written by n1, and n4 to n6, written by n4.
+    fn cuts(partition: &str) -> Vec<String> {
+        let text = format!("name = \"x\"\n[[fault]]\nat = \"1s\"\npartition = {{ {partition} }}\n");
+        let scenario = Scenario::parse("x", "x.toml", &text).unwrap();
+        let [Fault { action, .. }] = &scenario.faults[..] else {
+            panic!("one fault");
+        };
+        let name = |place| match place {
+            Place::Node(node) => node.to_string(),
+            Place::Coordination => "coordination".to_owned(),
+            Place::Clients => "clients".to_owned(),
+        };
+        let cut = |harm| match harm {
+            Harm::Cut(from, to) => format!("{}>{}", name(from), name(to)),
+            other => panic!("{other:?} is no cut"),
+        };
+        let mut cuts: Vec<String> = harms(action, &cast(&scenario), 6)
+            .into_iter()
+            .map(cut)
+            .collect();
+        cuts.sort_unstable();
+        cuts
+    }
+
+    #[test]
+    fn isolation_cuts_both_ways_from_everyone_or_from_the_named() {
+        assert_eq!(
+            cuts("isolate = \"writer(0)\", from = \"coordination\""),
+            ["coordination>n1", "n1>coordination"]
+        );
+        assert_eq!(
+            cuts("isolate = \"writer(0)\", from = [\"shard(0)\", \"clients\"]"),
+            [
+                "clients>n1",
+                "n1>clients",
+                "n1>n2",
+                "n1>n3",
+                "n2>n1",
+                "n3>n1"
+            ]
+        );
+        assert_eq!(cuts("isolate = \"writer(0)\"").len(), 2 * 7);
+        assert_eq!(
+            cuts("isolate = [\"writer(0)\", \"writer(1)\"]").len(),
+            2 * 2 * 6
+        );
+    }
+
+    #[test]
+    fn a_one_way_cut_leaves_the_other_way() {
+        assert_eq!(
+            cuts("one_way = { from = \"writer(1)\", to = [\"replica(1, 0)\", \"replica(1, 1)\"] }"),
+            ["n4>n5", "n4>n6"]
+        );
+        assert_eq!(cuts("one_way = { from = \"clients\" }").len(), 7);
+    }
+
+    #[test]
+    fn a_split_cuts_the_groups_from_each_other_only() {
+        assert_eq!(
+            cuts("split = [\"writer(0)\", [\"replica(0, 0)\", \"clients\"]]"),
+            ["clients>n1", "n1>clients", "n1>n2", "n2>n1"]
+        );
+        let majority = cuts("split = [\"majority(0)\", \"minority(0)\"]");
+        assert_eq!(majority.len(), 2 * 2, "two and one of three: {majority:?}");
+    }
+
+    #[test]
+    fn a_bridge_is_all_that_joins_the_halves_of_its_shard() {
+        let cuts = cuts("bridge = \"replica(0, 0)\"");
+        assert!(cuts.iter().all(|cut| !cut.contains("n2")), "{cuts:?}");
+        assert!(cuts.contains(&"n1>n3".to_owned()) && cuts.contains(&"n3>n1".to_owned()));
+    }
+}

@@ -33,7 +33,11 @@ fn summary(flaw: Flaw, scenario: &Arc<Scenario>, seeds: u64) -> Summary {
         scenario: scenario.clone(),
         seeds: (1..=seeds).collect(),
     };
-    let options = Options { jobs: 2, out: None };
+    let options = Options {
+        jobs: 2,
+        out: None,
+        keep_all: false,
+    };
     let batches = [batch];
     let reports = run_all(&FakeStage(flaw), &batches, &options, &|| {}).unwrap();
     Summary::new(&batches, &reports)
@@ -318,6 +322,7 @@ fn the_same_seeds_give_the_same_bytes_however_many_run_at_once() {
         let options = Options {
             jobs,
             out: Some(out.path().to_owned()),
+            keep_all: false,
         };
         let reports = run_all(&FakeStage(Flaw::LosesWrites), &batches, &options, &|| {}).unwrap();
         (Summary::new(&batches, &reports).text(), files(out.path()))
@@ -353,6 +358,7 @@ fn the_folder_of_a_run_runs_again_by_itself() {
     let options = Options {
         jobs: 1,
         out: Some(out.path().to_owned()),
+        keep_all: false,
     };
     let reports = run_all(&FakeStage(Flaw::LosesWrites), &batches, &options, &|| {}).unwrap();
     let folder = out.path().join("test/none/5");

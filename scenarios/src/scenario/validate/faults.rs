@@ -1,0 +1,336 @@
+//! Faults: one start, one kind, at most one end, targets that exist, times that do not contradict each other.
+
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::{Located, Span};
+use crate::scenario::fault::{Action, Disturbance, End, Fault, Kind, Start};
+use crate::scenario::{Cluster, Group, Length, NoSuchTarget, Problem, Target, file};
+
+/// What a fault is held against.
+pub(super) struct Rules<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) duration: Duration,
+}
+
+const STARTS: &str = "at, when, after";
+const PARTITIONS: &str = "isolate (with or without from), split, one_way, bridge";
+
+impl Rules<'_> {
+    pub(super) fn fault(&self, written: Spanned<file::Fault>) -> Located<Fault> {
+        let span = written.span();
+        let mut written = written.into_inner();
+        let (action, action_at) = self.action(&mut written, span.clone())?;
+        for target in action.groups().iter().flat_map(|group| &group.0) {
+            let config = &self.cluster.config;
+            let exists = target.check(config.shards, config.replication_factor, self.cluster.nodes);
+            exists.map_err(|problem| (action_at.clone(), problem.into()))?;
+        }
+        let start = self.start(&written, span)?;
+        let end = self.end(&written, &start, action.kind())?;
+        Ok(Fault { start, action, end })
+    }
+
+    fn start(&self, written: &file::Fault, span: Span) -> Located<Start> {
+        match (&written.at, &written.when, &written.after) {
+            (Some(at), None, None) if at.get_ref().0 >= self.duration => Err(contradiction(
+                at,
+                "at",
+                format!(
+                    "is not before the end of the workload ({}): the fault would never fire",
+                    Length(self.duration)
+                ),
+            )),
+            (Some(at), None, None) => Ok(Start::At(at.get_ref().0)),
+            (None, Some(when), None) if when.get_ref().shard >= self.cluster.config.shards => {
+                let target = Target::Writer(when.get_ref().shard);
+                let shards = self.cluster.config.shards;
+                Err((when.span(), NoSuchTarget::Shard { target, shards }.into()))
+            }
+            (None, Some(when), None) => Ok(Start::When(*when.get_ref())),
+            (None, None, Some(after)) => Ok(Start::After(*after.get_ref())),
+            (at, when, after) => {
+                let given = [
+                    ("at", at.is_some()),
+                    ("when", when.is_some()),
+                    ("after", after.is_some()),
+                ];
+                Err((span, exactly_one("a fault", &given, STARTS)))
+            }
+        }
+    }
+
+    fn end(&self, written: &file::Fault, start: &Start, kind: Kind) -> Located<End> {
+        if let Some((field, span)) = written
+            .until
+            .as_ref()
+            .map(|until| ("until", until.span()))
+            .or(written
+                .lasting
+                .as_ref()
+                .map(|lasting| ("for", lasting.span())))
+            && kind.is_of_a_moment()
+        {
+            let why = format!("makes no sense for {kind}, which is over at once; remove it");
+            return Err((span, Problem::Contradiction { field, why }));
+        }
+        match (&written.until, &written.lasting) {
+            (None, None) => Ok(End::WithTheWorkload),
+            (None, Some(lasting)) if lasting.get_ref().0.is_zero() => Err(contradiction(
+                lasting,
+                "for",
+                "is no time at all".to_owned(),
+            )),
+            (None, Some(lasting)) => Ok(End::For(lasting.get_ref().0)),
+            (Some(until), Some(_)) => Err(contradiction(
+                until,
+                "until",
+                "and for cannot both be given; remove one".to_owned(),
+            )),
+            (Some(until), None) => self.until(until, start),
+        }
+    }
+
+    fn until(&self, until: &Spanned<Length>, start: &Start) -> Located<End> {
+        let end = until.get_ref().0;
+        match start {
+            Start::At(at) if end <= *at => {
+                let why = format!("({}) is not after at ({})", until.get_ref(), Length(*at));
+                Err(contradiction(until, "until", why))
+            }
+            Start::At(_) if end > self.duration => {
+                let why = format!(
+                    "({}) is after the end of the workload ({}), when everything heals",
+                    until.get_ref(),
+                    Length(self.duration)
+                );
+                Err(contradiction(until, "until", why))
+            }
+            Start::At(_) => Ok(End::Until(end)),
+            Start::When(_) | Start::After(_) => Err(contradiction(
+                until,
+                "until",
+                "needs at; a fault that fires by an event lasts `for` a time".to_owned(),
+            )),
+        }
+    }
+
+    fn action(&self, written: &mut file::Fault, span: Span) -> Located<(Action, Span)> {
+        let mut found: Vec<(Action, Span)> = Vec::new();
+        let mut simple = |group: Option<Spanned<Group>>, action: fn(Group) -> Action| {
+            if let Some(group) = group {
+                let span = group.span();
+                found.push((action(group.into_inner()), span));
+            }
+        };
+        simple(written.power_loss.take(), Action::PowerLoss);
+        simple(written.kill.take(), Action::Kill);
+        simple(written.restart.take(), Action::Restart);
+        simple(written.pause.take(), Action::Pause);
+        simple(written.session_loss.take(), Action::SessionLoss);
+        if let Some(partition) = written.partition.take() {
+            let span = partition.span();
+            found.push((partition_action(partition)?, span));
+        }
+        if let Some(network) = written.network.take() {
+            let span = network.span();
+            found.push((network_action(network)?, span));
+        }
+        if let Some(clock) = written.clock.take() {
+            let span = clock.span();
+            found.push((clock_action(clock)?, span));
+        }
+        if let Some(disk) = written.slow_disk.take() {
+            let span = disk.span();
+            let file::SlowDisk { node, delay } = disk.into_inner();
+            found.push((
+                Action::SlowDisk {
+                    nodes: node,
+                    delay: delay.0,
+                },
+                span,
+            ));
+        }
+        if found.len() != 1 {
+            let given = Kind::ALL.map(|kind| {
+                (
+                    kind.name(),
+                    found.iter().any(|(action, _)| action.kind() == kind),
+                )
+            });
+            let allowed = Kind::ALL.map(Kind::name).join(", ");
+            return Err((span, exactly_one("a fault", &given, &allowed)));
+        }
+        let (action, span) = found.remove(0);
+        self.hits_somebody(&action, &span)?;
+        Ok((action, span))
+    }
+
+    /// No group is empty, and only links lead to other places than nodes.
+    fn hits_somebody(&self, action: &Action, span: &Span) -> Located<()> {
+        let links = action.kind() == Kind::Partition;
+        for group in action.groups() {
+            if group.0.is_empty() {
+                return Err((span.clone(), NoSuchTarget::Nobody.into()));
+            }
+            if let Some(target) = group
+                .0
+                .iter()
+                .copied()
+                .find(|target| !links && !target.is_node())
+            {
+                return Err((span.clone(), NoSuchTarget::NotANode { target }.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn contradiction<T>(at: &Spanned<T>, field: &'static str, why: String) -> (Span, Problem) {
+    (at.span(), Problem::Contradiction { field, why })
+}
+
+fn exactly_one(what: &'static str, given: &[(&str, bool)], allowed: &str) -> Problem {
+    let given: Vec<&str> = given
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| *name)
+        .collect();
+    Problem::ExactlyOne {
+        what,
+        given: if given.is_empty() {
+            "none".to_owned()
+        } else {
+            given.join(", ")
+        },
+        allowed: allowed.to_owned(),
+    }
+}
+
+fn partition_action(written: Spanned<file::Partition>) -> Located<Action> {
+    let span = written.span();
+    let file::Partition {
+        isolate,
+        from,
+        split,
+        one_way,
+        bridge,
+    } = written.into_inner();
+    match (isolate, from, split, one_way, bridge) {
+        (Some(group), from, None, None, None) => Ok(Action::Isolate { group, from }),
+        (None, None, Some(groups), None, None) if groups.len() < 2 => {
+            let why = "needs at least two groups, such as [[\"writer(0)\"], [\"replica(0, 0)\", \"clients\"]]".to_owned();
+            Err((
+                span,
+                Problem::Contradiction {
+                    field: "split",
+                    why,
+                },
+            ))
+        }
+        (None, None, Some(groups), None, None) => Ok(Action::Split(groups)),
+        (None, None, None, Some(file::OneWay { from, to }), None) => {
+            Ok(Action::OneWay { from, to })
+        }
+        (None, None, None, None, Some(group)) => Ok(Action::Bridge(group)),
+        (isolate, from, split, one_way, bridge) => {
+            let given = [
+                ("isolate", isolate.is_some()),
+                ("from", from.is_some()),
+                ("split", split.is_some()),
+                ("one_way", one_way.is_some()),
+                ("bridge", bridge.is_some()),
+            ];
+            Err((span, exactly_one("partition", &given, PARTITIONS)))
+        }
+    }
+}
+
+fn network_action(written: Spanned<file::Network>) -> Located<Action> {
+    let span = written.span();
+    let file::Network {
+        lose,
+        duplicate,
+        reorder,
+        delay,
+        from,
+        to,
+    } = written.into_inner();
+    for (field, rate) in [
+        ("lose", lose),
+        ("duplicate", duplicate),
+        ("reorder", reorder),
+    ] {
+        if !(0.0..=1.0).contains(&rate) {
+            let given = format!("{rate:?}");
+            let allowed = "probabilities from 0.0 to 1.0".to_owned();
+            return Err((
+                span,
+                Problem::Range {
+                    field,
+                    given,
+                    allowed,
+                },
+            ));
+        }
+    }
+    let disturbance = Disturbance {
+        lose,
+        duplicate,
+        reorder,
+        delay: delay.0,
+    };
+    if disturbance == Disturbance::default() {
+        let why =
+            "disturbs nothing; give at least one of lose, duplicate, reorder, delay".to_owned();
+        return Err((
+            span,
+            Problem::Contradiction {
+                field: "network",
+                why,
+            },
+        ));
+    }
+    Ok(Action::Network {
+        disturbance,
+        from,
+        to,
+    })
+}
+
+fn clock_action(written: Spanned<file::Clock>) -> Located<Action> {
+    let span = written.span();
+    let file::Clock {
+        node,
+        offset,
+        drift_ppm,
+    } = written.into_inner();
+    if !(-900_000..=1_000_000).contains(&drift_ppm) {
+        let given = drift_ppm.to_string();
+        let allowed = "-900000 (a tenth of the speed) to 1000000 (twice the speed)".to_owned();
+        return Err((
+            span,
+            Problem::Range {
+                field: "drift_ppm",
+                given,
+                allowed,
+            },
+        ));
+    }
+    if offset.0.is_zero() && drift_ppm == 0 {
+        let why = "bends nothing; give at least one of offset, drift_ppm".to_owned();
+        return Err((
+            span,
+            Problem::Contradiction {
+                field: "clock",
+                why,
+            },
+        ));
+    }
+    Ok(Action::Clock {
+        nodes: node,
+        offset: offset.0,
+        drift_ppm,
+    })
+}
