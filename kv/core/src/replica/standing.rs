@@ -151,13 +151,11 @@ impl Replica {
         if !self.fencing.names(seen, self.id, self.session) {
             return;
         }
-        if self.fencing.promises() {
-            if epoch < self.promised {
-                return; // A later election has sealed this member; its record is on the way.
-            }
-            if epoch <= self.written {
-                return self.release(effects); // R1, R11: never resume an epoch that was left.
-            }
+        if epoch < self.promised.max(self.log.end().epoch) {
+            return; // A later election has sealed this member, or a later writer reached it; its record is on the way.
+        }
+        if self.fencing.promises() && epoch <= self.written {
+            return self.release(effects); // R1, R11: never resume an epoch that was left.
         }
         self.role = Role::Writer(Box::new(Writer::new(epoch)));
         self.written = epoch;
