@@ -86,10 +86,22 @@ fn the_fenced_protocol_keeps_its_promises_in_random_runs() {
 
 #[test]
 fn the_plain_protocol_loses_an_acknowledged_write_and_it_is_seen() {
-    let loses = |seed: &u64| explore(*seed, Fencing::None).is_ok_and(|tally| tally.lost_count > 0);
-    let seed = (0..RUN_COUNT).find(loses);
+    let mut losing_count = 0;
+    for seed in 0..RUN_COUNT / 3 {
+        match explore(seed, Fencing::None) {
+            Ok(tally) => losing_count += u64::from(tally.lost_count > 0),
+            Err(trouble) => panic!(
+                "{}\nseed {seed}: {trouble}",
+                transcript(seed, Fencing::None)
+            ),
+        }
+    }
+    println!(
+        "{losing_count} runs of {} lose an acknowledged write",
+        RUN_COUNT / 3
+    );
     assert!(
-        seed.is_some(),
+        losing_count > 0,
         "the explorer is blind: it finds no lost write"
     );
 }

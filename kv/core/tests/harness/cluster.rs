@@ -362,7 +362,7 @@ impl Cluster {
     }
 
     fn answered(&mut self, id: NodeId, request: RequestId, answer: Answer) {
-        self.note(|| format!("{id} answers {request}: {answer:?}"));
+        self.note(|| words::answer(id, request, &answer));
         let strict = self.is_strict();
         let result = self.ledger.answered(request, answer, strict);
         self.check(result);
@@ -417,7 +417,7 @@ impl Cluster {
     }
 
     fn observe(&mut self, id: NodeId, notable: Notable) {
-        self.note(|| format!("{id} {notable:?}"));
+        self.note(|| words::notable(id, &notable));
         let process = self.nodes[&id].process();
         let log = self.nodes[&id].replica.as_ref().unwrap().log().clone();
         let result = match &notable {

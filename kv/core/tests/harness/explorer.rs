@@ -25,10 +25,10 @@ pub(crate) struct Tally {
 }
 
 /// How likely each kind of event is; a seed turns some of them off (swarm testing).
-struct Weights([usize; 17]);
+struct Weights([usize; 18]);
 
 const DELIVER: usize = 0;
-const NAMES: [(&str, usize); 17] = [
+const NAMES: [(&str, usize); 18] = [
     ("deliver", 60),
     ("deliver the oldest", 60),
     ("lose", 10),
@@ -46,6 +46,7 @@ const NAMES: [(&str, usize); 17] = [
     ("abandon", 2),
     ("late set, flush, lease", 8),
     ("a round of calm", 3),
+    ("churn", 4),
 ];
 
 impl Weights {
@@ -247,6 +248,7 @@ impl Run {
             14 => self.abandon(id),
             15 => self.rest(id),
             16 => self.cluster.pass_round(),
+            17 => self.churn(),
             _ => {}
         }
     }
@@ -376,6 +378,44 @@ impl Run {
             }
             6 => self.cluster.cut_off.clear(),
             _ => network.links.clear(),
+        }
+    }
+
+    /// A writer that reaches few of the others is deposed, and the election gets so far: this is how logs come to differ.
+    fn churn(&mut self) {
+        let ids = self.cluster.ids();
+        let has_role = |id: &&NodeId| {
+            self.cluster.is_up(**id) && self.cluster.replica(**id).role_of().is_some()
+        };
+        let writers: Vec<_> = ids.iter().filter(has_role).copied().collect();
+        if let Some(writer) = self.chance.pick(&writers).copied() {
+            let other = self.any_node();
+            self.cluster.network.links.clear();
+            self.cluster.isolate(writer, Link::Cut);
+            if self.chance.percent(50) {
+                self.cluster.network.heal(writer, other);
+            }
+            self.cluster.write(writer, "k", 1);
+            self.cluster.end_session(writer);
+        }
+        for _ in 0..self.chance.below(80) {
+            self.cluster.settle_one();
+        }
+        match self.chance.below(3) {
+            0 => self.cluster.network.links.clear(),
+            1 => {
+                let silent = self.any_node();
+                self.cluster.network.links.clear();
+                self.cluster.isolate(silent, Link::Held);
+            }
+            _ => {}
+        }
+        for id in ids {
+            let is_up = self.cluster.is_up(id);
+            if is_up && !self.cluster.service.sessions.contains_key(&id) && self.chance.percent(70)
+            {
+                self.cluster.open_session(id);
+            }
         }
     }
 

@@ -1,6 +1,10 @@
 //! Inputs and messages as a person reads them in a transcript.
 
-use kv_core::{Body, Entry, Input, Message, NodeId, Observed, Operation, Version};
+use kv_core::{
+    Body, Entry, Input, Message, NodeId, Notable, Observed, Operation, Reply, RequestId, Version,
+};
+
+use super::ledger::Answer;
 
 fn short(version: Version) -> String {
     format!("{}.{}", version.epoch.0, version.offset.0)
@@ -83,4 +87,48 @@ pub(crate) fn input(to: NodeId, input: &Input) -> String {
         Input::Session(None) => format!("{to} learns that its session is over"),
         other => format!("{to} {other:?}"),
     }
+}
+
+/// Something that a node found worth writing down.
+pub(crate) fn notable(of: NodeId, notable: &Notable) -> String {
+    match notable {
+        Notable::Promoted(epoch) => format!("{of} is the writer of {epoch}"),
+        Notable::Demoted(epoch) => format!("{of} is no longer the writer of {epoch}"),
+        Notable::Promised(epoch) => format!("{of} promises {epoch}"),
+        Notable::Elected { epoch, writer } => {
+            format!("{of} has chosen {writer} for the writer of {epoch}")
+        }
+        Notable::RolledBack { epoch, after } => {
+            format!("{of} gives up what stands above {} in {epoch}", after.0)
+        }
+        Notable::Released(epoch) => format!("{of} has released the role in {epoch}"),
+        Notable::Truncated { after } => format!("{of} removes what stands above {}", after.0),
+        Notable::Acknowledged { version, members } => {
+            let members: Vec<_> = members.iter().map(NodeId::to_string).collect();
+            let members = members.join(" ");
+            format!("{of} counts {members} for {}", short(*version))
+        }
+        other => format!("{of} {other:?}"),
+    }
+}
+
+/// An answer to a client.
+pub(crate) fn answer(of: NodeId, request: RequestId, answer: &Answer) -> String {
+    match answer {
+        Answer::Reply(Reply::Written(version)) => format!("{of}: {request} ok {}", short(*version)),
+        Answer::Reply(Reply::Unknown) => format!("{of}: {request} info"),
+        Answer::Reply(Reply::Refused(why)) => format!("{of}: {request} fail {why:?}"),
+        Answer::Served { level, applied, .. } => {
+            format!("{of}: {request} read {level:?} at {}", short(*applied))
+        }
+    }
+}
+
+/// A log with its committed part before the bar.
+pub(crate) fn log(entries: &[Entry], committed: usize) -> String {
+    let all: Vec<_> = entries.iter().map(entry).collect();
+    let (committed, rest) = all.split_at(committed);
+    format!("{} | {}", committed.join(" "), rest.join(" "))
+        .trim()
+        .to_owned()
 }
