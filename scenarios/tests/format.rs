@@ -1,5 +1,9 @@
 //! The scenario format: whatever is wrong with a file is one line that names the file, the line and what is allowed,
 //! and what is valid survives being written and read again.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop where it is"
+)]
 
 use scenarios::scenario::{Action, End, Scenario, Start};
 use scenarios::suite;

@@ -100,13 +100,12 @@ impl State {
         let shard = |shard: ShardId| {
             let members: Vec<NodeId> = (1..=n).map(|index| NodeId(shard.0 * n + index)).collect();
             let one = (Epoch(1), Offset(1), Offset(1));
-            let shard = Shard {
+            Shard {
                 writer: members[0],
                 members,
                 runs: vec![one],
                 values: BTreeMap::new(),
-            };
-            shard
+            }
         };
         let shards = scenario.shards().filter(|_| flaw != Flaw::NeverReady);
         let mut state = Self {

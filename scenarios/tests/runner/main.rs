@@ -2,6 +2,10 @@
 //!
 //! Goal: a run finds what is wrong, never calls a run good that shows nothing, and gives the same for the same seed.
 #![cfg(not(madsim))]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop where it is"
+)]
 
 mod fake;
 
