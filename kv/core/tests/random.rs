@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use explorer::{Run, Tally};
 use kv_core::Fencing;
 
-const RUN_COUNT: u64 = 3_000;
+const RUN_COUNT: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -29,8 +29,7 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs one seed; a panic inside a replica is trouble like any other.
 fn explore(seed: u64, fencing: Fencing) -> Result<Tally, String> {
-    let mut run = Run::new(seed, fencing, false);
-    let ended = catch_unwind(AssertUnwindSafe(|| run.finish()));
+    let ended = catch_unwind(|| Run::new(seed, fencing, false).finish());
     ended.unwrap_or_else(|_| Err("a replica panicked".to_owned()))
 }
 

@@ -67,19 +67,21 @@ fn r9_no_message_of_the_new_epoch_leaves_before_the_promise_and_the_truncation_a
     cluster.rejoin(n(1));
     cluster.slow_disks.insert(n(1));
     cluster.settle();
-    let flights = |cluster: &Cluster| cluster.replica(n(2)).promised();
+    let heard = |cluster: &Cluster| cluster.replica(n(2)).promised();
     assert_eq!(cluster.role_at(n(1)), Some(Epoch(2)));
-    assert_eq!(flights(&cluster), Epoch(1));
+    cluster.fire(n(1), Timer::Heartbeat);
+    cluster.settle();
+    assert_eq!(heard(&cluster), Epoch(1));
     cluster.sync(n(1), 1); // The promise; the truncation is not on the disk yet.
     cluster.settle();
     assert_eq!(
-        flights(&cluster),
+        heard(&cluster),
         Epoch(1),
         "after a crash n1 would hold 1.2 below the new epoch"
     );
     cluster.sync(n(1), 1);
     cluster.settle();
-    assert_eq!(flights(&cluster), Epoch(2));
+    assert_eq!(heard(&cluster), Epoch(2));
     cluster.assert_fine();
 }
 

@@ -11,6 +11,19 @@ use crate::harness::service::{Fate, Question};
 /// The rounds after healing within which a write must be acknowledged.
 const RECOVERY_ROUNDS_MAX: usize = 60;
 const EVENTS_MAX: usize = 400;
+/// Voters and write quorums; the interesting ones more often.
+const SHAPES: [(u64, usize); 10] = [
+    (3, 2),
+    (3, 2),
+    (3, 2),
+    (4, 3),
+    (4, 3),
+    (4, 2),
+    (3, 3),
+    (3, 1),
+    (2, 2),
+    (1, 1),
+];
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,7 +87,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(seed: u64, fencing: Fencing, with_transcript: bool) -> Self {
         let mut chance = Chance::new(seed);
-        let (voter_count, write_quorum) = [(3, 2), (3, 2), (4, 3), (4, 2), (3, 3)][chance.below(5)];
+        let (voter_count, write_quorum) = SHAPES[chance.below(SHAPES.len())];
         let mut cluster = Cluster::new(voter_count, write_quorum, fencing);
         cluster.transcript = with_transcript.then(Vec::new);
         cluster.network.batch = [None, Some(1), Some(2)][chance.below(3)];
