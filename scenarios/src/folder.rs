@@ -1,6 +1,7 @@
 //! The folder of a run: `OUT/NAME/FENCING/SEED/` with everything needed to judge it again or to run it again.
 //!
-//! It is written under another name and renamed when it is complete, so that nobody ever finds half of it.
+//! It is written under another name and renamed when it is complete, so that nobody ever finds half of it. A folder that
+//! is there tells of the latest run of its seed: it goes when a later run of that seed is not worth keeping.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -49,6 +50,21 @@ pub fn write(
         return Err(unwritable(source));
     }
     Ok(folder)
+}
+
+/// Removes the folder of an earlier run of that seed: it tells what is no longer so.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(out: &Path, scenario: &Scenario, seed: u64) -> Result<(), Error> {
+    let folder = path(out, scenario, seed);
+    match fs::remove_dir_all(&folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Unwritable {
+            path: folder,
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn replace(unfinished: &Path, folder: &Path) -> io::Result<()> {

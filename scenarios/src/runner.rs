@@ -226,7 +226,8 @@ fn keep(
         Some(out) if options.keep_all || report.is_worth_keeping() => {
             folder::write(out, scenario, report, played).map(drop)
         }
-        _ => Ok(()),
+        Some(out) => folder::remove(out, scenario, report.seed),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,6 @@
     reason = "a test that cannot go on should stop where it is"
 )]
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 fn sim(arguments: &[&str]) -> Output {
@@ -166,7 +165,7 @@ fn a_build_without_the_simulator_says_so_and_runs_nothing() {
         run(None),
         "error: this build has no simulator in it; run it as `cargo sim`\n"
     );
-    assert!(!Path::exists(&runs), "nothing is written");
+    assert!(!runs.exists(), "nothing is written");
     // What is wrong with the input is said first, in any build.
     assert!(refusal(&["run", "clam"]).contains("no scenario \"clam\""));
 }

@@ -374,4 +374,7 @@ fn the_folder_of_a_run_runs_again_by_itself() {
     assert_eq!(history.events(), played.history);
     let events = NodeEvent::read_all(&folder.join("events.jsonl")).unwrap();
     assert_eq!(events.len(), played.events.len());
+    // What the folder tells is no longer so: a right world has nothing to keep of that seed.
+    run_all(&FakeStage(Flaw::Nothing), &batches, &options, &|| {}).unwrap();
+    assert!(!folder.exists());
 }
