@@ -88,7 +88,7 @@ impl Replica {
         self.on_record(seen, effects);
     }
 
-    pub(super) fn on_record(&mut self, seen: Observed, effects: &mut Vec<Effect>) {
+    pub(super) fn on_record(&mut self, mut seen: Observed, effects: &mut Vec<Effect>) {
         if self
             .observed
             .as_ref()
@@ -96,10 +96,12 @@ impl Replica {
         {
             return;
         }
-        if let Some(writer) = seen.record.writer
-            && seen.writer_session != Some(writer.session)
-        {
-            self.ended.insert(writer.node, writer.session);
+        if let Some(writer) = seen.record.writer {
+            if seen.writer_session != Some(writer.session) {
+                self.ended.insert(writer.node, writer.session);
+            } else if self.ended.get(&writer.node) == Some(&writer.session) {
+                seen.writer_session = None; // An older look at it came later: what has ended stays so.
+            }
         }
         self.observed = Some(seen);
         self.take_standing(effects);
