@@ -1,6 +1,6 @@
 //! States from which the protocol must find its way out again: each of these once did not, or looked as if it might not.
 
-use kv_core::{Input, Level, Refused, Reply, SetResult, Timer};
+use kv_core::{Input, Level, NodeId, Refused, Reply, Timer};
 
 use crate::harness::network::Link;
 use crate::harness::service::{Fate, Question};
@@ -40,18 +40,26 @@ fn an_abandoned_batch_of_reads_does_not_hold_up_the_next_one() {
 #[test]
 fn the_lock_that_a_new_session_got_for_an_old_election_is_given_back() {
     let mut cluster = cluster(3, 2);
-    cluster.end_session(n(1));
-    cluster.settle();
-    assert_eq!(cluster.service.lock, None);
-    let writer = cluster.writer().unwrap();
-    cluster.depose(writer);
-    cluster.open_session(writer);
+    for id in [n(1), n(3)] {
+        cluster.cut_off.insert(id);
+        cluster.end_session(id);
+    }
+    cluster.open_session(n(2)); // The driver has a new session; the replica does not know.
+    cluster.input(n(2), Input::Record(cluster.service.observe()));
+    cluster.take_news(n(2), 0);
+    assert_eq!(
+        cluster.service.lock,
+        Some(n(2)),
+        "it is the new session that holds it"
+    );
     cluster.settle();
     cluster.pass_rounds(20);
     assert_eq!(
-        cluster.service.lock, None,
-        "an election that is over holds no lock"
+        cluster.writer(),
+        Some(n(2)),
+        "n2 did not wait for its own lock"
     );
+    cluster.assert_fine();
 }
 
 #[test]
@@ -102,29 +110,49 @@ fn a_writer_that_stepped_down_while_the_record_still_names_it_releases_the_role(
 }
 
 #[test]
-fn what_an_elector_knows_of_a_session_is_not_forgotten_when_its_own_set_is_answered_late() {
+fn an_elector_that_published_a_member_whose_session_ended_meanwhile_elects_again() {
     let mut cluster = cluster(3, 2);
     cluster.isolate(n(3), Link::Cut);
-    cluster.end_session(n(3)); // n2 is the only one left to elect, and elects n1 or itself.
-    cluster.cut_off.insert(n(1));
-    cluster.end_session(n(1));
-    // n2 publishes n1, whose session it takes for alive.
+    cluster.cut_off.insert(n(3));
+    cluster.open_session(n(1));
+    cluster.take_session_news(n(1));
+    cluster.take_session_news(n(1));
+    cluster.cut_off.insert(n(1)); // n2 alone can elect, and chooses n1 in its new session.
     let done = loop {
-        let set = cluster.service.questions.iter().position(|(id, question)| {
-            matches!(question, Question::Set { record, .. }
-                if *id == n(2) && record.writer.is_some())
-        });
-        if let Some(set) = set {
+        let publishes = |(id, question): &(NodeId, Question)| {
+            *id == n(2)
+                && matches!(question, Question::Set { record, .. } if record.writer.is_some())
+        };
+        if let Some(set) = cluster.service.questions.iter().position(publishes) {
             cluster.serve_question(set, Fate::Answered);
             break cluster.node(n(2)).inbox.pop_back().unwrap();
         }
         assert!(cluster.settle_one());
     };
-    assert!(matches!(done, Input::Set(SetResult::Done(_))));
+    assert_eq!(
+        cluster.service.record.writer.map(|writer| writer.node),
+        Some(n(1))
+    );
+    cluster.end_session(n(1));
     let seen = cluster.service.observe();
-    cluster.input(n(2), Input::Record(seen)); // That session is over: this overtakes the answer.
+    cluster.input(n(2), Input::Record(seen)); // That this session is over overtakes the answer.
     cluster.service.questions.clear();
     cluster.input(n(2), done);
+    cluster.pass_rounds(20);
+    assert_eq!(cluster.writer(), Some(n(2)));
+    cluster.assert_fine();
+}
+
+#[test]
+fn an_older_look_at_a_session_that_has_ended_does_not_revive_it() {
+    let mut cluster = cluster(3, 2);
+    let before = cluster.service.observe();
+    cluster.cut_off.insert(n(1));
+    cluster.cut_off.insert(n(3));
+    cluster.end_session(n(1));
+    cluster.input(n(2), Input::Record(cluster.service.observe()));
+    cluster.input(n(2), Input::Record(before));
+    cluster.service.questions.clear();
     cluster.pass_rounds(20);
     assert_eq!(cluster.writer(), Some(n(2)));
     cluster.assert_fine();

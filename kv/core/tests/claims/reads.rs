@@ -1,6 +1,6 @@
 //! R16: what stands behind a read.
 
-use kv_core::{Body, Input, Level, Refused, Reply, Timer};
+use kv_core::{Body, Epoch, Input, Level, Refused, Reply, Timer};
 
 use crate::harness::network::Link;
 use crate::harness::story::{cluster, message, n, version};
@@ -28,15 +28,38 @@ fn r16_a_lease_read_without_a_lease_asks_the_others() {
 
 #[test]
 fn r16_the_lease_goes_with_the_session_under_which_the_writer_was_published() {
-    let mut cluster = cluster(3, 1);
+    let mut cluster = cluster(1, 1);
     cluster.set_lease(n(1), true);
     cluster.input(n(1), Input::Session(None));
     cluster.input(n(1), Input::Lease(true)); // A pong of the old session.
+    cluster.open_session(n(1));
+    cluster.settle();
+    assert_eq!(cluster.role_at(n(1)), Some(Epoch(2)));
     let read = cluster.read(n(1), Level::Lease, None);
-    assert!(matches!(
-        cluster.reply(read),
-        Some(Reply::Refused(Refused::NotWriter(_)))
-    ));
+    assert_eq!(
+        cluster.served(read),
+        Some((Level::Quorum, version(2, 2))),
+        "no lease in this session yet"
+    );
+}
+
+#[test]
+fn r16_a_confirmation_of_an_older_epoch_proves_nothing() {
+    let mut cluster = cluster(3, 2);
+    cluster.read(n(1), Level::Quorum, None);
+    cluster.settle();
+    cluster.open_session(n(1));
+    cluster.settle();
+    assert_eq!(
+        cluster.role_at(n(1)),
+        Some(Epoch(2)),
+        "n1 is elected again, and counts from 1 again"
+    );
+    let read = cluster.read(n(1), Level::Quorum, None);
+    cluster.inject(n(2), n(1), message(1, Body::Confirmed { round: 1 }));
+    assert_eq!(cluster.served(read), None);
+    cluster.settle();
+    assert!(cluster.served(read).is_some());
 }
 
 #[test]
