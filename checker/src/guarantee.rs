@@ -12,21 +12,45 @@ pub enum Guarantee {
     ReadYourWrites,
     /// The same, but only as long as one node stays the writer ([`crate::sessions`]).
     ReadYourWritesStable,
+    /// From read to read, a session never goes back ([`crate::sessions::monotonic`]).
+    MonotonicReads,
+    /// A session's writes of a key take effect in its order ([`crate::sessions::monotonic`]).
+    MonotonicWrites,
+    /// A session's write comes after what it had read ([`crate::sessions::monotonic`]).
+    WritesFollowReads,
     /// A quorum had synced and committed each write before its `ok` ([`crate::quorum::durability`]).
     QuorumDurability,
+    /// Nothing is acknowledged while no quorum is connected ([`crate::quorum::connectivity`]).
+    NoQuorumNoAck,
     /// After healing, every acknowledged write is still there ([`crate::quorum::lost_write`]).
     NoLostWrite,
+    /// What failed is never seen ([`crate::phantom`]).
+    NoPhantom,
+    /// All members commit the same entries, and an epoch has one writer ([`crate::quorum::one_log`]).
+    OneLog,
+    /// After a silence all live members hold the same ([`crate::quorum::convergence`]).
+    Convergence,
+    /// After the last fault each shard takes writes again in time ([`crate::recovery`]).
+    Recovery,
     /// Per key, some order of the operations explains every answer ([`crate::linearizable`]).
     Linearizable,
 }
 
 impl Guarantee {
     /// Every guarantee, in the order in which they are reported.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 13] = [
         Self::ReadYourWrites,
         Self::ReadYourWritesStable,
+        Self::MonotonicReads,
+        Self::MonotonicWrites,
+        Self::WritesFollowReads,
         Self::QuorumDurability,
+        Self::NoQuorumNoAck,
         Self::NoLostWrite,
+        Self::NoPhantom,
+        Self::OneLog,
+        Self::Convergence,
+        Self::Recovery,
         Self::Linearizable,
     ];
 
@@ -35,8 +59,16 @@ impl Guarantee {
         match self {
             Self::ReadYourWrites => "read_your_writes",
             Self::ReadYourWritesStable => "read_your_writes_stable",
+            Self::MonotonicReads => "monotonic_reads",
+            Self::MonotonicWrites => "monotonic_writes",
+            Self::WritesFollowReads => "writes_follow_reads",
             Self::QuorumDurability => "quorum_durability",
+            Self::NoQuorumNoAck => "no_quorum_no_ack",
             Self::NoLostWrite => "no_lost_write",
+            Self::NoPhantom => "no_phantom",
+            Self::OneLog => "one_log",
+            Self::Convergence => "convergence",
+            Self::Recovery => "recovery",
             Self::Linearizable => "linearizable",
         }
     }

@@ -17,3 +17,7 @@ impl Default for Limits {
         }
     }
 }
+
+/// How far from its event a change of links may really have come about, unless the event says otherwise: the nemesis
+/// acts a little before or after it writes, and what is under way when a link is cut may still arrive.
+pub const LINK_GRACE_NS: u64 = 200_000_000;

@@ -1,9 +1,24 @@
-//! What the nodes themselves recorded: `events.jsonl`, beside the history and in one global order with it.
+//! What the nodes themselves recorded, and what was done to them: `events.jsonl`, beside the history and in one global
+//! order with it.
 //!
-//! The checks lean on a few kinds of events only. All others are kept as they are, so that nothing gets lost between
-//! reading and writing, and new kinds need no change here.
+//! `FORMAT.md`, beside the crate's manifest, describes both files field by field. In short, three hands write events:
+//! - the *nodes*: `started`, `synced`, `committed`, `acknowledged`, `truncated`, `lost`, `promoted`, `demoted`, and
+//!   `shard` for each configuration that they see published;
+//! - the *nemesis*: `links` (the complete present state of the links between nodes: once before the first operation,
+//!   and again whenever something changes), `fault`, and `healed` (the last fault is over, and coordination is up);
+//! - the *end of the run*: `probe` (who shows that a shard works again), `final_state` of each member after a silence,
+//!   and `final_log` of each shard.
+//!
+//! The checks lean on these kinds only. All others are kept as they are, so that nothing gets lost between reading and
+//! writing, and new kinds need no change here. `promoted` (`shard`, `epoch`), `demoted` and `healed` (no fields) are
+//! kept so as well, since their names say nearly all: see [`NodeEventKind::other`].
+//!
+//! The order of events is their index. Their times serve three checks, which need a bound: those of `links`, `probe`
+//! and `final_state`. They compare times that one hand wrote down on one clock: that of the nemesis and the clients.
 
-use std::{fmt, fs, path::Path};
+mod text;
+
+use std::{fs, path::Path};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Map, Value};
@@ -11,7 +26,7 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Problem},
     history::{Version, parse::for_each_line},
-    verdict::Milliseconds,
+    limits::LINK_GRACE_NS,
 };
 
 /// One event of a node.
@@ -19,7 +34,7 @@ use crate::{
 pub struct NodeEvent {
     /// The position in the one global order that the history shares.
     pub index: u64,
-    /// Nanoseconds, informative only.
+    /// Nanoseconds, on the clock of the history where the nemesis or the end of the run wrote it; informative otherwise.
     #[serde(default)]
     pub time: u64,
     /// The node that saw it; none for what happened outside of all nodes.
@@ -108,6 +123,43 @@ pub enum NodeEventKind {
         /// The last committed offset.
         committed: u64,
     },
+    /// Which links between nodes there are from now on: all that is not named here is up and linked.
+    Links {
+        /// The nodes that are down or paused.
+        down: Vec<u64>,
+        /// The links that are cut, each in one direction: `[from, to]`.
+        cut: Vec<(u64, u64)>,
+        /// How far from this moment, in either direction, the change may really have come about.
+        #[serde(default = "link_grace_ns")]
+        grace_ns: u64,
+    },
+    /// How the session goes about showing that a shard works again after `healed`: it writes this key until that is `ok`.
+    Probe {
+        /// The shard.
+        shard: u32,
+        /// The session in the history (its process, where the history names no sessions).
+        session: u64,
+        /// The key that it writes, which belongs to the shard.
+        key: String,
+        /// How soon after `healed` a write must be `ok`.
+        within_ns: u64,
+    },
+    /// What this member of the shard holds at the end of the run, after a silence.
+    FinalState {
+        /// The shard.
+        shard: u32,
+        /// The epoch of the last entry that it has applied; 0 where its log does not tell.
+        epoch: u64,
+        /// The offset of the last entry that it has committed and applied.
+        committed: u64,
+        /// A checksum of all that it holds.
+        digest: u64,
+        /// Whether it is up and has said so itself; where it has not, the three fields before mean nothing.
+        live: bool,
+        /// For how long nothing had been written.
+        #[serde(default)]
+        quiet_ns: u64,
+    },
     /// Anything else.
     #[serde(skip)]
     Other {
@@ -118,7 +170,7 @@ pub enum NodeEventKind {
     },
 }
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 11] = [
     "shard",
     "synced",
     "committed",
@@ -127,7 +179,14 @@ const KNOWN: [&str; 8] = [
     "started",
     "lost",
     "final_log",
+    "links",
+    "probe",
+    "final_state",
 ];
+
+fn link_grace_ns() -> u64 {
+    LINK_GRACE_NS
+}
 
 impl NodeEventKind {
     /// An event that the checks need nothing further of, such as `fault`, `promoted` or `sealed`.
@@ -153,6 +212,9 @@ impl NodeEventKind {
             Self::Started {} => "started",
             Self::Lost { .. } => "lost",
             Self::FinalLog { .. } => "final_log",
+            Self::Links { .. } => "links",
+            Self::Probe { .. } => "probe",
+            Self::FinalState { .. } => "final_state",
             Self::Other { kind, .. } => kind,
         }
     }
@@ -191,8 +253,10 @@ impl NodeEventKind {
             | Self::Acknowledged { shard, .. }
             | Self::Truncated { shard, .. }
             | Self::Lost { shard, .. }
-            | Self::FinalLog { shard, .. } => Some(*shard),
-            Self::Started {} => None,
+            | Self::FinalLog { shard, .. }
+            | Self::Probe { shard, .. }
+            | Self::FinalState { shard, .. } => Some(*shard),
+            Self::Started {} | Self::Links { .. } => None,
             Self::Other { fields, .. } => fields.get("shard")?.as_u64()?.try_into().ok(),
         }
     }
@@ -274,83 +338,6 @@ impl<'de> Deserialize<'de> for NodeEventKind {
     }
 }
 
-impl fmt::Display for NodeEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms", Milliseconds(self.time))?;
-        if let Some(node) = self.node {
-            write!(f, "  node {node}")?;
-        }
-        write!(f, "  {}", self.kind)
-    }
-}
-
-impl fmt::Display for NodeEventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((shard, version)) = self.entry() {
-            return match self {
-                Self::Committed { chain, .. } => {
-                    write!(
-                        f,
-                        "committed {version} of shard {shard} (chain {chain:08x})"
-                    )
-                }
-                Self::Acknowledged { members, .. } => {
-                    write!(
-                        f,
-                        "acknowledged {version} of shard {shard}, counting the members {members:?}"
-                    )
-                }
-                _ => write!(f, "synced the log of shard {shard} up to {version}"),
-            };
-        }
-        match self {
-            Self::Shard {
-                shard,
-                epoch,
-                voters,
-                write_quorum,
-                writer,
-            } => {
-                write!(f, "shard {shard} is in epoch {epoch}: voters {voters:?}, ")?;
-                write!(f, "write quorum {write_quorum}, ")?;
-                match writer {
-                    Some(writer) => write!(f, "writer {writer}"),
-                    None => f.write_str("no writer"),
-                }
-            }
-            Self::Truncated { shard, after } => {
-                write!(f, "truncated the log of shard {shard} after offset {after}")
-            }
-            Self::Lost { shard, after } => {
-                write!(
-                    f,
-                    "recovered the log of shard {shard} only up to offset {after}"
-                )
-            }
-            Self::FinalLog {
-                shard,
-                runs,
-                committed,
-            } => {
-                write!(
-                    f,
-                    "final log of shard {shard}, committed up to offset {committed}:"
-                )?;
-                runs.iter().try_for_each(|(epoch, first, last)| {
-                    write!(f, " epoch {epoch} has {first}..={last}")
-                })
-            }
-            Self::Other { kind, fields } => {
-                f.write_str(kind)?;
-                fields
-                    .iter()
-                    .try_for_each(|(name, value)| write!(f, "  {name} {value}"))
-            }
-            other => f.write_str(other.name()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +355,10 @@ mod tests {
             r#""event":"started"}"#,
             r#""event":"lost","shard":0,"after":7}"#,
             r#""event":"final_log","shard":0,"runs":[[1,1,4],[2,5,9]],"committed":9}"#,
+            r#""event":"links","down":[3],"cut":[[1,2],[2,1]],"grace_ns":5}"#,
+            r#""event":"probe","shard":0,"session":8,"key":"a","within_ns":5}"#,
+            r#""event":"final_state","shard":0,"epoch":2,"committed":7,"digest":77,"live":true,"quiet_ns":5}"#,
+            r#""event":"healed"}"#,
             r#""event":"fault","description":"writer cut off","nodes":[1]}"#,
         ] {
             let line = format!("{HEADER},{rest}");

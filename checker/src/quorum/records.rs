@@ -322,10 +322,14 @@ impl<'e> MemberLog<'e> {
 }
 
 /// Whether an event shows that the node's own record is there: a configuration is published by the coordination
-/// service, a final log is read off the disk by whoever ran the test, and a fault is done to a node.
+/// service, what is at the end is written down by whoever ran the test, and a fault is done to a node.
 fn is_by_the_node(kind: &Kind) -> bool {
     match kind {
-        Kind::Shard { .. } | Kind::FinalLog { .. } => false,
+        Kind::Shard { .. }
+        | Kind::FinalLog { .. }
+        | Kind::FinalState { .. }
+        | Kind::Links { .. }
+        | Kind::Probe { .. } => false,
         Kind::Other { kind, .. } => kind != "fault",
         _ => true,
     }
