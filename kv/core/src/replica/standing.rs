@@ -72,18 +72,16 @@ impl Replica {
 
     /// The record is what this member has set, unless it has seen something newer by now: then the set counts as refused.
     fn on_own_record(&mut self, revision: u64, record: ShardRecord, effects: &mut Vec<Effect>) {
-        let seen = match &self.observed {
-            Some(known) if known.revision > revision => {
-                self.read_again(effects);
-                return effects.push(Effect::ReadRecord);
-            }
-            // It was read before the answer came, and who lives was looked at.
-            Some(known) if known.revision == revision => known.clone(),
-            _ => Observed {
-                revision,
-                writer_session: record.writer.map(|writer| writer.session),
-                record,
-            },
+        let known = self.observed.as_ref();
+        if known.is_some_and(|known| known.revision > revision) {
+            self.read_again(effects);
+            return effects.push(Effect::ReadRecord);
+        }
+        let writer_session = record.writer.map(|writer| writer.session);
+        let seen = Observed {
+            revision,
+            record,
+            writer_session,
         };
         self.on_record(seen, effects);
     }
