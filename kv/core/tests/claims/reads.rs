@@ -2,6 +2,7 @@
 
 use kv_core::{Body, Epoch, Input, Level, Refused, Reply, Timer};
 
+use crate::harness::Cluster;
 use crate::harness::network::Link;
 use crate::harness::story::{cluster, message, n, version};
 
@@ -29,9 +30,16 @@ fn r16_a_lease_read_without_a_lease_asks_the_others() {
 #[test]
 fn r16_the_lease_goes_with_the_session_under_which_the_writer_was_published() {
     let mut cluster = cluster(1, 1);
-    cluster.set_lease(n(1), true);
+    cluster.input(n(1), Input::Lease(true));
+    cluster.input(n(1), Input::Session(None));
+    assert_lease_is_gone(cluster);
+    let mut cluster = crate::harness::story::cluster(1, 1);
     cluster.input(n(1), Input::Session(None));
     cluster.input(n(1), Input::Lease(true)); // A pong of the old session.
+    assert_lease_is_gone(cluster);
+}
+
+fn assert_lease_is_gone(mut cluster: Cluster) {
     cluster.open_session(n(1));
     cluster.settle();
     assert_eq!(cluster.role_at(n(1)), Some(Epoch(2)));
