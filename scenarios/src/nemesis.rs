@@ -7,11 +7,13 @@
 mod cast;
 mod harm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use checker::NodeEventKind;
+use checker::limits::LINK_GRACE_NS;
+use kv_core::NodeId;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
@@ -38,9 +40,11 @@ pub struct Nemesis {
 #[derive(Default)]
 struct Harmed {
     cuts: BTreeMap<(Place, Place), u32>,
-    down: BTreeMap<kv_core::NodeId, u32>,
-    paused: BTreeMap<kv_core::NodeId, u32>,
-    disturbed: BTreeMap<(kv_core::NodeId, kv_core::NodeId), Vec<(usize, Disturbance)>>,
+    down: BTreeMap<NodeId, u32>,
+    paused: BTreeMap<NodeId, u32>,
+    disturbed: BTreeMap<(NodeId, NodeId), Vec<(usize, Disturbance)>>,
+    /// What was last written down of that.
+    noted: Option<NodeEventKind>,
 }
 
 impl Nemesis {
@@ -79,11 +83,13 @@ impl Nemesis {
         for harm in &harms {
             self.inflict(index, harm).await;
         }
+        self.note_links().await;
         if !fault.action.kind().is_of_a_moment() {
             sleep(self.lasting(fault.end)).await;
             for harm in &harms {
                 self.heal(index, harm).await;
             }
+            self.note_links().await;
             self.note("end", index, fault, &cast);
         }
         true
@@ -153,6 +159,31 @@ impl Nemesis {
         ];
         self.record
             .note(None, NodeEventKind::other("fault", fields));
+    }
+
+    /// Writes down which nodes and links are out of order from now on, where that has changed.
+    async fn note_links(&self) {
+        let mut harmed = self.harmed.lock().await;
+        let down = harmed
+            .down
+            .keys()
+            .chain(harmed.paused.keys())
+            .map(|node| node.0);
+        let down: BTreeSet<u64> = down.collect();
+        let between_nodes = |link: &(Place, Place)| match link {
+            (Place::Node(from), Place::Node(to)) => Some((from.0, to.0)),
+            _ => None,
+        };
+        let cut: Vec<(u64, u64)> = harmed.cuts.keys().filter_map(between_nodes).collect();
+        let links = NodeEventKind::Links {
+            down: down.into_iter().collect(),
+            cut,
+            grace_ns: LINK_GRACE_NS,
+        };
+        if harmed.noted.as_ref() != Some(&links) {
+            self.record.note(None, links.clone());
+            harmed.noted = Some(links);
+        }
     }
 
     async fn inflict(&self, index: usize, harm: &Harm) {

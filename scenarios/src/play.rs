@@ -1,36 +1,36 @@
 //! One run, from the first operation to the last.
 //!
 //! ```text
-//!  cluster ready     workload (clients and nemesis side by side)      all healed   probes   final reads   final logs
+//!  cluster ready     workload (clients and nemesis side by side)      all healed   probes   final reads   silence
 //! ──────┼──────────────────────────────────────────────────────────────────┼──────────┼──────────┼────────────┼──
 //! ```
 //!
-//! The end is what makes losses visible: a write to each shard shows that it works again, one read of each key shows
-//! what is left, and the log of each writer is written down.
+//! The end (`play/finale.rs`) is what makes losses visible.
 
-use std::fmt;
+mod failure;
+mod finale;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use checker::{Event, EventKind, NodeEvent, NodeEventKind};
+use checker::{Event, NodeEvent};
 use kv::handle::Status;
 use kv_core::{NodeId, ShardId};
-use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use crate::nemesis::Nemesis;
 use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::workload::Session;
-use crate::world::observed::number;
 use crate::world::{Script, World};
+
+pub use failure::Failure;
 
 /// How long a cluster may take until every shard has a writer that serves.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often is looked whether something has come about.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long to wait before a probe or a final read is tried again.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// What a run left behind.
 #[derive(Clone, Debug, Default)]
@@ -45,85 +45,6 @@ pub struct Played {
     pub ok_writes: u64,
     /// Why the run shows nothing, or cannot be trusted.
     pub failures: Vec<Failure>,
-}
-
-/// Why a run fails by itself, whatever the guarantees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Failure {
-    /// The cluster never became ready.
-    NotReady {
-        /// What was missing.
-        why: String,
-    },
-    /// Too few operations were acknowledged.
-    TooFewOk {
-        /// How many were.
-        ok: u64,
-        /// How many the scenario asks for.
-        min_ok: u64,
-    },
-    /// No read was answered.
-    NoOkRead,
-    /// No write was acknowledged.
-    NoOkWrite,
-    /// A fault never fired.
-    NeverFired {
-        /// Which, counted from 1.
-        fault: usize,
-        /// What it was to do.
-        what: String,
-    },
-    /// A shard did not take a write again after the last fault, in time.
-    NotRecovered {
-        /// The shard.
-        shard: u64,
-    },
-    /// A node stopped by itself.
-    NodeStopped {
-        /// The node.
-        node: u64,
-        /// Why.
-        why: String,
-    },
-    /// Something panicked: a broken invariant, ours or the store's.
-    Panicked {
-        /// The message and where it comes from.
-        message: String,
-    },
-    /// The history contradicts itself.
-    BadHistory {
-        /// How.
-        why: String,
-    },
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotReady { why } => write!(f, "the cluster never became ready: {why}"),
-            Self::TooFewOk { ok, min_ok } => {
-                write!(
-                    f,
-                    "vacuous: {ok} operations were acknowledged, at least {min_ok} are asked for (min_ok)"
-                )
-            }
-            Self::NoOkRead => f.write_str("vacuous: no read was answered"),
-            Self::NoOkWrite => f.write_str("vacuous: no write was acknowledged"),
-            Self::NeverFired { fault, what } => {
-                write!(f, "vacuous: fault {fault} never fired ({what})")
-            }
-            Self::NotRecovered { shard } => {
-                write!(
-                    f,
-                    "shard {shard} took no write again after the last fault, in time (recovery_within)"
-                )
-            }
-            Self::NodeStopped { node, why } => write!(f, "n{node} stopped by itself: {why}"),
-            Self::Panicked { message } => write!(f, "panicked: {message}"),
-            Self::BadHistory { why } => write!(f, "the history contradicts itself: {why}"),
-        }
-    }
 }
 
 /// The script of a scenario.
@@ -153,7 +74,8 @@ async fn play(scenario: Arc<Scenario>, world: Arc<dyn World>, seed: u64) -> Play
     play.workload().await;
     let counts = *play.record.counts().borrow();
     play.judge_counts(counts.reads, counts.writes);
-    play.recovery().await;
+    let not_recovered = finale::play(&play).await;
+    play.failures.extend(not_recovered);
     let stopped = play.world.failures().await;
     let stopped = stopped
         .into_iter()
@@ -198,10 +120,7 @@ async fn ready(scenario: &Scenario, world: &dyn World) -> Result<(), String> {
 }
 
 /// The serving writer of a shard, if the nodes agree to have one; the one of the highest epoch, if several believe to be.
-fn writer(
-    statuses: &std::collections::BTreeMap<NodeId, Status>,
-    shard: ShardId,
-) -> Option<&Status> {
+fn writer(statuses: &BTreeMap<NodeId, Status>, shard: ShardId) -> Option<&Status> {
     let writers = statuses
         .values()
         .filter(|status| status.shard == Some(shard) && status.writer_of.is_some());
@@ -272,93 +191,5 @@ impl Play {
         if writes == 0 {
             self.failures.push(Failure::NoOkWrite);
         }
-    }
-
-    /// A write to each shard, a read of each key, and the logs.
-    async fn recovery(&mut self) {
-        let healed_at = self.record.now();
-        let last_session = u64::from(self.scenario.workload.clients);
-        self.record.note(None, NodeEventKind::other("healed", []));
-        let session = self.session(last_session);
-        let (finale, answer) = tokio::sync::oneshot::channel();
-        let probes = self.scenario.probe_keys();
-        let record = self.record.clone();
-        let give_up_at = healed_at + self.scenario.workload.recovery_within;
-        let last = Finale {
-            session,
-            record,
-            probes,
-            keys: self.scenario.keys(),
-            give_up_at,
-        };
-        let work = Box::pin(async move {
-            let _ = finale.send(last.perform().await); // Nobody waits only if the run is over.
-        });
-        let task = self.world.spawn(last_session, work).await;
-        task.await.expect("the final session does not panic");
-        let not_recovered = answer.await.expect("the final session answers");
-        self.failures.extend(
-            not_recovered
-                .into_iter()
-                .map(|shard| Failure::NotRecovered { shard }),
-        );
-        self.final_logs().await;
-    }
-
-    async fn final_logs(&self) {
-        let statuses = self.world.statuses().await;
-        for shard in self.scenario.shards() {
-            let Some(status) = writer(&statuses, shard) else {
-                continue; // The checker goes by the final reads then.
-            };
-            let runs = status
-                .runs
-                .iter()
-                .map(|(epoch, first, last)| (epoch.0, first.0, last.0));
-            let kind = NodeEventKind::FinalLog {
-                shard: number(shard),
-                runs: runs.collect(),
-                committed: status.committed.0,
-            };
-            self.record.note(Some(status.node.0), kind);
-        }
-    }
-}
-
-/// The last session: probes and final reads.
-struct Finale {
-    session: Session,
-    record: Arc<Record>,
-    /// One key of each shard, by shard.
-    probes: Vec<String>,
-    keys: Vec<String>,
-    give_up_at: Duration,
-}
-
-impl Finale {
-    /// Returns the shards that took no write.
-    async fn perform(mut self) -> Vec<u64> {
-        let mut not_recovered = Vec::new();
-        for (shard, key) in std::mem::take(&mut self.probes).iter().enumerate() {
-            loop {
-                if self.session.write(key).await.kind == EventKind::Ok {
-                    break;
-                }
-                if self.record.now() >= self.give_up_at {
-                    not_recovered.push(shard as u64);
-                    break;
-                }
-                sleep(RETRY_AFTER).await;
-            }
-            self.keys.push(key.clone());
-        }
-        for key in &self.keys {
-            while self.session.read(key).await.kind != EventKind::Ok
-                && self.record.now() < self.give_up_at
-            {
-                sleep(RETRY_AFTER).await;
-            }
-        }
-        not_recovered
     }
 }

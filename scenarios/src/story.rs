@@ -252,6 +252,19 @@ impl Teller {
                     runs.join(", ")
                 )
             }
+            NodeEventKind::FinalState { live: false, .. } => "is not up at the end".to_owned(),
+            NodeEventKind::FinalState {
+                epoch,
+                committed,
+                digest,
+                ..
+            } => {
+                format!("holds entries up to {epoch}.{committed} at the end (digest {digest:08x})")
+            }
+            NodeEventKind::Links { .. } | NodeEventKind::Probe { .. } if !is_evidence => {
+                return None;
+            }
+            NodeEventKind::Links { .. } | NodeEventKind::Probe { .. } => event.kind.to_string(),
             NodeEventKind::Other { kind, fields } => {
                 let number = |name: &str| fields.get(name).and_then(Value::as_u64).unwrap_or(0);
                 match kind.as_str() {

@@ -13,6 +13,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use scenarios::play::{Failure, Played};
+use scenarios::runner::run_seed;
+use scenarios::scenario::{Kind, Scenario};
+use scenarios::world::sim::SimStage;
+use scenarios::world::{Script, Stage};
 
 fn sim(arguments: &[&str], out: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
@@ -145,4 +153,63 @@ fn a_replay_tells_the_run_that_was_kept() {
     for word in ["#### FAULT 1", "BECOMES THE WRITER", "VIOLATED", ">>"] {
         assert!(text.contains(word), "{word}");
     }
+}
+
+#[test]
+fn every_kind_of_fault_fires_and_nothing_breaks_under_epoch() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/every-kind.toml");
+    let scenario = Arc::new(Scenario::load(&path).unwrap());
+    for seed in 1..=5 {
+        let (report, played) = run_seed(&SimStage, &scenario, seed);
+        assert_eq!(report.failures, [], "seed {seed}");
+        for (guarantee, verdict) in &report.verdicts {
+            assert!(verdict.holds(), "seed {seed}: {guarantee} {verdict}");
+        }
+        let events = played.events.iter().map(|event| event.kind.to_string());
+        let fired: Vec<String> = events.filter(|event| event.starts_with("fault")).collect();
+        for kind in Kind::ALL {
+            let fired = fired.iter().any(|event| event.contains(kind.name()));
+            assert!(fired, "seed {seed}: no {kind}");
+        }
+    }
+}
+
+/// The simulated world, with a script in which a machine's task panics.
+struct Panicking;
+
+impl Stage for Panicking {
+    fn name(&self) -> &'static str {
+        "panicking"
+    }
+
+    fn lacks(&self, _kind: Kind) -> Option<&'static str> {
+        None
+    }
+
+    fn enact(&self, scenario: &Scenario, seed: u64, _script: Script) -> Played {
+        let script: Script = Box::new(|world| {
+            Box::pin(async move {
+                let work = Box::pin(async { panic!("a broken invariant") });
+                let _ = world.spawn(0, work).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Played::default()
+            })
+        });
+        SimStage.enact(scenario, seed, script)
+    }
+}
+
+#[test]
+fn a_panic_inside_the_simulator_fails_its_run_and_no_other() {
+    let scenario = Arc::new(Scenario::parse("x", "x.toml", "name = \"x\"\n").unwrap());
+    let (report, _) = run_seed(&Panicking, &scenario, 1);
+    let [Failure::Panicked { message }] = &report.failures[..] else {
+        panic!("{:?}", report.failures);
+    };
+    assert!(
+        message.contains("a broken invariant (") && message.contains("suite.rs"),
+        "{message}"
+    );
+    let (report, _) = run_seed(&SimStage, &scenario, 1);
+    assert_eq!(report.failures, []);
 }

@@ -1,0 +1,84 @@
+//! Why a run fails by itself: it shows nothing, or something broke that no guarantee is about.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a run fails by itself, whatever the guarantees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The cluster never became ready.
+    NotReady {
+        /// What was missing.
+        why: String,
+    },
+    /// Too few operations were acknowledged.
+    TooFewOk {
+        /// How many were.
+        ok: u64,
+        /// How many the scenario asks for.
+        min_ok: u64,
+    },
+    /// No read was answered.
+    NoOkRead,
+    /// No write was acknowledged.
+    NoOkWrite,
+    /// A fault never fired.
+    NeverFired {
+        /// Which, counted from 1.
+        fault: usize,
+        /// What it was to do.
+        what: String,
+    },
+    /// A shard did not take a write again after the last fault, in time.
+    NotRecovered {
+        /// The shard.
+        shard: u64,
+    },
+    /// A node stopped by itself.
+    NodeStopped {
+        /// The node.
+        node: u64,
+        /// Why.
+        why: String,
+    },
+    /// Something panicked: a broken invariant, ours or the store's.
+    Panicked {
+        /// The message and where it comes from.
+        message: String,
+    },
+    /// The history contradicts itself.
+    BadHistory {
+        /// How.
+        why: String,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady { why } => write!(f, "the cluster never became ready: {why}"),
+            Self::TooFewOk { ok, min_ok } => {
+                write!(
+                    f,
+                    "vacuous: {ok} operations were acknowledged, at least {min_ok} are asked for (min_ok)"
+                )
+            }
+            Self::NoOkRead => f.write_str("vacuous: no read was answered"),
+            Self::NoOkWrite => f.write_str("vacuous: no write was acknowledged"),
+            Self::NeverFired { fault, what } => {
+                write!(f, "vacuous: fault {fault} never fired ({what})")
+            }
+            Self::NotRecovered { shard } => {
+                write!(
+                    f,
+                    "shard {shard} took no write again after the last fault, in time (recovery_within)"
+                )
+            }
+            Self::NodeStopped { node, why } => write!(f, "n{node} stopped by itself: {why}"),
+            Self::Panicked { message } => write!(f, "panicked: {message}"),
+            Self::BadHistory { why } => write!(f, "the history contradicts itself: {why}"),
+        }
+    }
+}
