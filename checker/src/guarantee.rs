@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guarantee {
-    /// After a session's own write it never reads anything older ([`crate::sessions`]).
+    /// After a session's own write it never reads anything older ([`crate::sessions::read_your_writes`]).
     ReadYourWrites,
-    /// The same, but only as long as one node stays the writer ([`crate::sessions`]).
+    /// The same, but only as long as one node stays the writer ([`crate::sessions::read_your_writes`]).
     ReadYourWritesStable,
-    /// From read to read, a session never goes back ([`crate::sessions::monotonic`]).
+    /// From read to read, a session never goes back ([`crate::sessions::monotonic_reads`]).
     MonotonicReads,
-    /// A session's writes of a key take effect in its order ([`crate::sessions::monotonic`]).
+    /// A session's writes of a key take effect in its order ([`crate::sessions::write_order`]).
     MonotonicWrites,
-    /// A session's write comes after what it had read ([`crate::sessions::monotonic`]).
+    /// A session's write comes after what it had read ([`crate::sessions::write_order`]).
     WritesFollowReads,
     /// A quorum had synced and committed each write before its `ok` ([`crate::quorum::durability`]).
     QuorumDurability,
@@ -30,7 +30,7 @@ pub enum Guarantee {
     OneLog,
     /// After a silence all live members hold the same ([`crate::quorum::convergence`]).
     Convergence,
-    /// After the last fault each shard takes writes again in time ([`crate::recovery`]).
+    /// After the last fault each shard takes writes again in time ([`crate::quorum::recovery`]).
     Recovery,
     /// Per key, some order of the operations explains every answer ([`crate::linearizable`]).
     Linearizable,

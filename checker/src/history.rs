@@ -8,6 +8,8 @@ mod builder;
 mod event;
 pub(crate) mod parse;
 
+use std::fmt;
+
 use serde_json::Value;
 
 use self::builder::Builder;
@@ -40,6 +42,15 @@ pub enum Session {
     Named(u64),
     /// A process that names none, and is its own session.
     Process(u64),
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(session) => write!(f, "session {session}"),
+            Self::Process(process) => write!(f, "process {process}"),
+        }
+    }
 }
 
 /// What the client knows of an operation.
@@ -182,6 +193,16 @@ impl History {
     /// The global index of an operation's completion; none when there is no completion.
     pub fn completed_index(&self, operation: &Operation) -> Option<u64> {
         self.events[operation.completion? as usize].index
+    }
+
+    /// When an operation was invoked, in nanoseconds.
+    pub fn invoked_time(&self, operation: &Operation) -> u64 {
+        self.events[operation.invoked as usize].time
+    }
+
+    /// When it was completed; none when there is no completion.
+    pub fn completed_time(&self, operation: &Operation) -> Option<u64> {
+        Some(self.events[operation.completion? as usize].time)
     }
 
     /// The operation as a witness of a violation.

@@ -10,6 +10,7 @@ pub mod history;
 pub mod limits;
 pub mod linearizable;
 pub mod node_events;
+pub mod phantom;
 pub mod quorum;
 pub mod sessions;
 pub mod verdict;
@@ -24,7 +25,12 @@ pub use self::{
     verdict::{Evidence, Reason, Verdict, Witness},
 };
 
-use self::quorum::{durability, lost_write, records::Records};
+use self::{
+    quorum::{
+        connectivity, convergence, durability, lost_write, one_log, records::Records, recovery,
+    },
+    sessions::{monotonic_reads, read_your_writes, write_order},
+};
 
 /// Judges one guarantee. `events` are the nodes' own, and may be empty.
 pub fn check(
@@ -64,18 +70,20 @@ fn check_one(
         return Verdict::unknown("the history is empty, so there is nothing to judge");
     }
     match guarantee {
-        Guarantee::ReadYourWrites => sessions::read_your_writes(history),
-        Guarantee::ReadYourWritesStable => sessions::read_your_writes_stable(history, events),
+        Guarantee::ReadYourWrites => read_your_writes::read_your_writes(history),
+        Guarantee::ReadYourWritesStable => {
+            read_your_writes::read_your_writes_stable(history, events)
+        }
+        Guarantee::MonotonicReads => monotonic_reads::judge(history),
+        Guarantee::MonotonicWrites => write_order::monotonic_writes(history),
+        Guarantee::WritesFollowReads => write_order::writes_follow_reads(history),
         Guarantee::QuorumDurability => durability::judge(history, records),
+        Guarantee::NoQuorumNoAck => connectivity::judge(history, records),
         Guarantee::NoLostWrite => lost_write::judge(history, records),
+        Guarantee::NoPhantom => phantom::judge(history),
+        Guarantee::OneLog => one_log::judge(records),
+        Guarantee::Convergence => convergence::judge(history, records),
+        Guarantee::Recovery => recovery::judge(history, records),
         Guarantee::Linearizable => linearizable::judge(history, limits),
-        Guarantee::MonotonicReads
-        | Guarantee::MonotonicWrites
-        | Guarantee::WritesFollowReads
-        | Guarantee::NoQuorumNoAck
-        | Guarantee::NoPhantom
-        | Guarantee::OneLog
-        | Guarantee::Convergence
-        | Guarantee::Recovery => Verdict::unknown("this guarantee is not judged yet"),
     }
 }

@@ -366,7 +366,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&event).unwrap(), line);
             assert_eq!(
                 matches!(event.kind, NodeEventKind::Other { .. }),
-                event.kind.name() == "fault"
+                ["fault", "healed"].contains(&event.kind.name())
             );
         }
     }

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Map, Value};
+
 use crate::{
     history::Version,
     node_events::{NodeEvent, NodeEventKind as Kind},
@@ -20,6 +22,11 @@ pub struct Records<'e> {
     configurations: BTreeMap<u32, Vec<Configuration<'e>>>,
     acknowledged: BTreeMap<(u32, Version), Vec<Acknowledged<'e>>>,
     final_logs: BTreeMap<u32, FinalLog<'e>>,
+    links: Vec<Links<'e>>,
+    promoted: Vec<Promoted<'e>>,
+    final_states: BTreeMap<(u32, u64), FinalState<'e>>,
+    healed: Option<&'e NodeEvent>,
+    probes: BTreeMap<u32, Probe<'e>>,
     last: Option<u64>,
 }
 
@@ -46,6 +53,43 @@ pub(crate) struct Acknowledged<'e> {
 pub(crate) struct FinalLog<'e> {
     pub(crate) runs: &'e [(u64, u64, u64)],
     pub(crate) committed: u64,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// The links between nodes from a moment on.
+#[derive(Clone, Copy)]
+pub(crate) struct Links<'e> {
+    pub(crate) down: &'e [u64],
+    pub(crate) cut: &'e [(u64, u64)],
+    pub(crate) grace_ns: u64,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// A node that became the writer of an epoch.
+#[derive(Clone, Copy)]
+pub(crate) struct Promoted<'e> {
+    pub(crate) shard: u32,
+    pub(crate) epoch: u64,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// What a member holds at the end.
+#[derive(Clone, Copy)]
+pub(crate) struct FinalState<'e> {
+    pub(crate) node: u64,
+    pub(crate) name: Version,
+    pub(crate) digest: u64,
+    pub(crate) live: bool,
+    pub(crate) quiet_ns: u64,
+    pub(crate) event: &'e NodeEvent,
+}
+
+/// Who shows that a shard works again.
+#[derive(Clone, Copy)]
+pub(crate) struct Probe<'e> {
+    pub(crate) session: u64,
+    pub(crate) key: &'e str,
+    pub(crate) within_ns: u64,
     pub(crate) event: &'e NodeEvent,
 }
 
@@ -89,6 +133,11 @@ impl<'e> Records<'e> {
             configurations: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             final_logs: BTreeMap::new(),
+            links: Vec::new(),
+            promoted: Vec::new(),
+            final_states: BTreeMap::new(),
+            healed: None,
+            probes: BTreeMap::new(),
             last: ordered.last().map(|event| event.index),
         };
         for event in ordered {
@@ -144,6 +193,32 @@ impl<'e> Records<'e> {
                     self.member(*shard, node).cuts.push((*after, event));
                 }
             }
+            Kind::Links {
+                down,
+                cut,
+                grace_ns,
+            } => self.links.push(Links {
+                down,
+                cut,
+                grace_ns: *grace_ns,
+                event,
+            }),
+            Kind::Probe {
+                shard,
+                session,
+                key,
+                within_ns,
+            } => {
+                let probe = Probe {
+                    session: *session,
+                    key,
+                    within_ns: *within_ns,
+                    event,
+                };
+                self.probes.insert(*shard, probe);
+            }
+            Kind::FinalState { .. } => self.add_final_state(event),
+            Kind::Other { kind, fields } => self.add_other(kind, fields, event),
             _ => {}
         }
         if is_by_the_node(&event.kind) {
@@ -177,6 +252,52 @@ impl<'e> Records<'e> {
         }
     }
 
+    fn add_final_state(&mut self, event: &'e NodeEvent) {
+        if let (
+            Kind::FinalState {
+                shard,
+                epoch,
+                committed,
+                digest,
+                live,
+                quiet_ns,
+            },
+            Some(node),
+        ) = (&event.kind, event.node)
+        {
+            let name = Version {
+                epoch: *epoch,
+                offset: *committed,
+            };
+            let state = FinalState {
+                node,
+                name,
+                digest: *digest,
+                live: *live,
+                quiet_ns: *quiet_ns,
+                event,
+            };
+            self.final_states.insert((*shard, node), state);
+        }
+    }
+
+    fn add_other(&mut self, kind: &str, fields: &Map<String, Value>, event: &'e NodeEvent) {
+        let epoch = || fields.get("epoch").and_then(Value::as_u64);
+        match kind {
+            "healed" => self.healed = Some(event),
+            "promoted" => {
+                if let (Some(shard), Some(epoch)) = (event.kind.shard(), epoch()) {
+                    self.promoted.push(Promoted {
+                        shard,
+                        epoch,
+                        event,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn member(&mut self, shard: u32, node: u64) -> &mut MemberLog<'e> {
         self.members.entry((shard, node)).or_default()
     }
@@ -201,6 +322,57 @@ impl<'e> Records<'e> {
 
     pub(crate) fn configurations(&self, shard: u32) -> &[Configuration<'e>] {
         self.configurations.get(&shard).map_or(&[], Vec::as_slice)
+    }
+
+    /// The shards of which a configuration is known.
+    pub(crate) fn configured(&self) -> impl Iterator<Item = u32> {
+        self.configurations.keys().copied()
+    }
+
+    /// The configuration of the highest epoch; of several, the one that was written down last.
+    pub(crate) fn newest(&self, shard: u32) -> Option<Configuration<'e>> {
+        let known = self.configurations(shard).iter();
+        known
+            .max_by_key(|known| (known.epoch, known.event.index))
+            .copied()
+    }
+
+    /// What was written down about links, in order.
+    pub(crate) fn links(&self) -> &[Links<'e>] {
+        &self.links
+    }
+
+    /// Who became a writer, in order.
+    pub(crate) fn promoted(&self) -> &[Promoted<'e>] {
+        &self.promoted
+    }
+
+    /// All that was committed, by shard and member.
+    pub(crate) fn all_committed(&self) -> impl Iterator<Item = (u32, &[Committed<'e>])> {
+        self.members
+            .iter()
+            .map(|((shard, _), log)| (*shard, log.committed.as_slice()))
+    }
+
+    /// The shards with a final state of some member.
+    pub(crate) fn finished(&self) -> impl Iterator<Item = u32> {
+        self.final_states.keys().map(|(shard, _)| *shard)
+    }
+
+    /// What each member of a shard holds at the end.
+    pub(crate) fn final_states(&self, shard: u32) -> impl Iterator<Item = FinalState<'e>> + Clone {
+        let of_shard = self.final_states.range((shard, 0)..=(shard, u64::MAX));
+        of_shard.map(|(_, state)| *state)
+    }
+
+    /// The moment in which the last fault had healed.
+    pub(crate) fn healed(&self) -> Option<&'e NodeEvent> {
+        self.healed
+    }
+
+    /// The probe of each shard.
+    pub(crate) fn probes(&self) -> &BTreeMap<u32, Probe<'e>> {
+        &self.probes
     }
 
     pub(crate) fn acknowledged(&self, shard: u32, name: Version) -> &[Acknowledged<'e>] {
