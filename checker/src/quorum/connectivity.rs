@@ -7,7 +7,8 @@
 //! 2. the link from it to the other was there at some moment, and so was the link back.
 //!
 //! This is more lenient than to look at each moment alone: a write that gathers its quorum one by one through links
-//! that come and go is no violation. A write is, if it is `ok` inside of one lasting partition.
+//! that come and go is no violation, and what was sent into a cut link may be sent again by the operating system when
+//! it mends, even if the sender is paused by then. A write is a violation if it is `ok` inside of a lasting partition.
 //!
 //! The voter that may have answered is the node that the answer names, if it is a voter, and any voter otherwise. Voters
 //! and Q are those of any configuration that was published before the `ok`, of the epoch of the write's entry or a
@@ -166,9 +167,11 @@ impl<'e> Judge<'_, 'e> {
         let who = match write.node.filter(|node| voters.contains(node)) {
             Some(node) => {
                 let reached = reached(&links[first..=last], voters, node);
-                let reached = reached.map_or("being down".to_owned(), |reached| {
-                    format!("linked both ways with {reached:?} alone")
-                });
+                let reached = match reached.as_deref() {
+                    None => "being down".to_owned(),
+                    Some([]) => "linked both ways with no other voter".to_owned(),
+                    Some(reached) => format!("linked both ways with {reached:?} alone"),
+                };
                 format!("node {node}, {reached}, could not reach {needed} of the voters {voters:?}")
             }
             None => format!("none of the voters {voters:?} could reach {needed} of them"),

@@ -53,17 +53,12 @@ fn diverged(records: &Records<'_>) -> Option<Verdict> {
         let Some((one, other)) = parted else { continue };
         let mut pair = [one.event, other.event];
         pair.sort_by_key(|event| event.index);
-        let node = |event: usize| {
-            pair[event]
-                .node
-                .map_or("a node".to_owned(), |node| format!("node {node}"))
+        let who = match pair.map(|event| event.node.unwrap_or_default()) {
+            [one, other] if one == other => format!("node {one} committed two"),
+            [one, other] => format!("nodes {one} and {other} committed"),
         };
-        let why = format!(
-            "at offset {} of shard {shard}, {} and {} committed different entries",
-            one.version.offset,
-            node(0),
-            node(1)
-        );
+        let offset = one.version.offset;
+        let why = format!("at offset {offset} of shard {shard}, {who} different entries");
         return Some(Verdict::violated(
             why,
             pair.into_iter().map(witness).collect(),

@@ -148,7 +148,7 @@ impl Attempts<'_, '_> {
                 let late = Milliseconds(at.saturating_sub(self.healed.time));
                 format!("the first ok came after {late} ms")
             }
-            None => format!("none of {} attempts was ever ok", attempts.len()),
+            None => format!("none was ever ok, of {} tried", attempts.len()),
         };
         let why = format!(
             "shard {} was to take a write of {} within {} ms after the last fault had healed, but {end}",
@@ -159,8 +159,8 @@ impl Attempts<'_, '_> {
         let mut events = [self.healed, self.probe.event];
         events.sort_by_key(|event| event.index);
         let mut story: Vec<Witness> = events.into_iter().map(witness).collect();
-        let first = attempts.first().copied();
-        let mut shown: Vec<&Operation> = first.into_iter().chain(ok).collect();
+        let (first, last) = (attempts.first().copied(), attempts.last().copied());
+        let mut shown: Vec<&Operation> = first.into_iter().chain(ok.or(last)).collect();
         shown.dedup_by_key(|attempt| attempt.invoked);
         story.extend(
             shown
