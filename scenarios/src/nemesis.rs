@@ -65,6 +65,11 @@ impl Nemesis {
         })
     }
 
+    /// Writes down that nothing is out of order yet.
+    pub async fn begin(&self) {
+        self.note_links().await;
+    }
+
     /// Lives through one fault of the scenario. Returns whether it fired.
     pub async fn run(self: Arc<Self>, index: usize) -> bool {
         let fault = &self.scenario.faults[index];

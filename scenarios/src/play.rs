@@ -155,6 +155,7 @@ impl Play {
             self.record.clone(),
             self.seed,
         );
+        nemesis.begin().await;
         let faults: Vec<_> = (0..self.scenario.faults.len())
             .map(|index| tokio::spawn(nemesis.clone().run(index)))
             .collect();

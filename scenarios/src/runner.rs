@@ -68,15 +68,6 @@ impl SeedReport {
     }
 }
 
-/// The guarantees that a run is judged by.
-pub const JUDGED: &[Guarantee] = &[
-    Guarantee::ReadYourWrites,
-    Guarantee::ReadYourWritesStable,
-    Guarantee::QuorumDurability,
-    Guarantee::NoLostWrite,
-    Guarantee::Linearizable,
-];
-
 /// Plays and judges one seed on a fresh thread.
 #[must_use]
 pub fn run_seed(stage: &dyn Stage, scenario: &Arc<Scenario>, seed: u64) -> (SeedReport, Played) {
@@ -96,7 +87,12 @@ fn play_and_judge(stage: &dyn Stage, scenario: &Arc<Scenario>, seed: u64) -> (Se
     let played = stage.enact(scenario, seed, script(scenario, seed));
     let mut failures = played.failures.clone();
     let verdicts = match History::from_events(played.history.clone()) {
-        Ok(history) => checker::check_all(&history, &played.events, JUDGED, &Limits::default()),
+        Ok(history) => checker::check_all(
+            &history,
+            &played.events,
+            &Guarantee::ALL,
+            &Limits::default(),
+        ),
         Err(error) => {
             failures.push(Failure::BadHistory {
                 why: error.to_string(),

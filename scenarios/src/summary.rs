@@ -6,7 +6,7 @@ use checker::{Guarantee, Verdict};
 use serde::Serialize;
 
 use crate::folder::replay_command;
-use crate::runner::{Batch, JUDGED, SeedReport};
+use crate::runner::{Batch, SeedReport};
 use crate::scenario::{Expected, SEEDS_TO_SHOW_HARM, fencing_name};
 
 /// How something compares to what is expected of it. The later, the worse.
@@ -150,7 +150,7 @@ impl BatchSummary {
         let (scenario, fencing) = (&batch.scenario, batch.scenario.fencing());
         let tally =
             |guarantee| Tally::new(guarantee, scenario.expect.of(fencing, guarantee), reports);
-        let guarantees: Vec<Tally> = JUDGED.iter().copied().map(tally).collect();
+        let guarantees: Vec<Tally> = Guarantee::ALL.into_iter().map(tally).collect();
         let failed: Vec<FailedSeed> = reports
             .iter()
             .filter(|report| !report.failures.is_empty())

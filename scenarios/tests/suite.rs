@@ -190,7 +190,7 @@ impl Stage for Panicking {
         let script: Script = Box::new(|world| {
             Box::pin(async move {
                 let work = Box::pin(async { panic!("a broken invariant") });
-                let _ = world.spawn(0, work).await;
+                drop(world.spawn(0, work).await);
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 Played::default()
             })

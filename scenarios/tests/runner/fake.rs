@@ -229,21 +229,29 @@ impl World for FakeWorld {
 
     async fn statuses(&self) -> BTreeMap<NodeId, Status> {
         let state = self.state();
-        let status = |(id, shard): (&ShardId, &Shard)| {
+        let status = |id: ShardId, shard: &Shard, node: NodeId| {
             let (epoch, _, last) = *shard.runs.last().unwrap();
-            let status = Status {
-                node: shard.writer,
-                shard: Some(*id),
-                writer_of: Some(epoch),
+            Status {
+                node,
+                shard: Some(id),
+                writer_of: (node == shard.writer).then_some(epoch),
                 promised: epoch,
                 end: kv_core::Version::new(epoch, last),
                 committed: last,
                 runs: shard.runs.clone(),
                 digest: 0,
-            };
-            (shard.writer, status)
+            }
         };
-        state.shards.iter().map(status).collect()
+        let of_shard = |(id, shard): (&ShardId, &Shard)| {
+            let members = shard
+                .members
+                .iter()
+                .filter(|node| !state.unreachable.contains(node));
+            members
+                .map(|node| (*node, status(*id, shard, *node)))
+                .collect::<Vec<_>>()
+        };
+        state.shards.iter().flat_map(of_shard).collect()
     }
 
     fn client(&self, session: u64) -> Box<dyn Client> {
