@@ -96,6 +96,9 @@ pub enum Problem {
         /// The line of the info.
         since: usize,
     },
+    /// Well-formed, but nothing that can have happened.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
     /// The global order runs backwards.
     #[error(
         "the index {index} does not come after {previous} of an earlier line; write the events in global order"
@@ -105,5 +108,98 @@ pub enum Problem {
         index: u64,
         /// The greatest one before.
         previous: u64,
+    },
+}
+
+/// What cannot have happened, whatever the store did.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Impossible {
+    /// An operation that ended before it began.
+    #[error(
+        "this completes at {completed} ns what process {process} invoked at {invoked} ns on line {since}; \
+         time does not run backwards, so correct the field time"
+    )]
+    NegativeInterval {
+        /// The process.
+        process: u64,
+        /// When it was invoked.
+        invoked: u64,
+        /// When it was completed.
+        completed: u64,
+        /// The line of the invocation.
+        since: usize,
+    },
+    /// An entry at offset 0.
+    #[error("no entry has the offset 0, since a log begins with offset 1; correct the offset")]
+    OffsetZero,
+    /// Something that only a node does, by none.
+    #[error("an event \"{kind}\" is always of a node; say which in the field node")]
+    NoNode {
+        /// The kind of the event.
+        kind: String,
+    },
+    /// A life of a node that did something before it began.
+    #[error(
+        "node {node} starts its life {incarnation} here, but has recorded something in it on line {since} already; \
+         correct the field incarnation, or the order of the lines"
+    )]
+    StartedLate {
+        /// The node.
+        node: u64,
+        /// Which life.
+        incarnation: u64,
+        /// The line of its first event.
+        since: usize,
+    },
+    /// A shard that could never acknowledge anything, or need not ask anybody.
+    #[error(
+        "a write quorum of {write_quorum} among {voter_count} voters is impossible; it is at least 1 and at most their number"
+    )]
+    Quorum {
+        /// The quorum.
+        write_quorum: u32,
+        /// How many voters there are.
+        voter_count: usize,
+    },
+    /// An acknowledgement by a node that never was a member.
+    #[error(
+        "node {node} acknowledges a write of shard {shard}, but is a voter in no configuration of it; \
+         add the event \"shard\" of that epoch, or correct the field node"
+    )]
+    Stranger {
+        /// The node.
+        node: u64,
+        /// The shard.
+        shard: u32,
+    },
+    /// A run of entries that ends before it begins, or begins before all entries.
+    #[error("the run {run:?} is none: it must be [epoch, first, last] with 1 <= first <= last")]
+    Run {
+        /// Epoch, first and last offset.
+        run: (u64, u64, u64),
+    },
+    /// Runs that overlap, or whose epochs fall.
+    #[error(
+        "the run {run:?} does not come after {previous:?}: along a log offsets rise and epochs never fall"
+    )]
+    RunsFall {
+        /// Epoch, first and last offset.
+        run: (u64, u64, u64),
+        /// Those of the run before.
+        previous: (u64, u64, u64),
+    },
+    /// A log that is committed further than it goes.
+    #[error("the log ends at offset {end}, so it cannot be committed up to {committed}")]
+    CommittedBeyond {
+        /// The last committed offset.
+        committed: u64,
+        /// The last offset.
+        end: u64,
+    },
+    /// A node that is cut off from itself.
+    #[error("the link from node {node} to itself cannot be cut; list the node in the field down")]
+    LinkToItself {
+        /// The node.
+        node: u64,
     },
 }

@@ -16,6 +16,7 @@
 //! The order of events is their index. Their times serve three checks, which need a bound: those of `links`, `probe`
 //! and `final_state`. They compare times that one hand wrote down on one clock: that of the nemesis and the clients.
 
+mod impossible;
 mod text;
 
 use std::{fs, path::Path};
@@ -23,6 +24,7 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Map, Value};
 
+use self::impossible::Scrutiny;
 use crate::{
     error::{Error, Problem},
     history::{Version, parse::for_each_line},
@@ -276,7 +278,8 @@ impl NodeEvent {
     /// Parses the nodes' events from JSON Lines; `file` is what errors call it.
     pub fn parse_all(bytes: &[u8], file: &str) -> Result<Vec<Self>, Error> {
         let mut events: Vec<Self> = Vec::new();
-        for_each_line(bytes, file, |_, text| {
+        let mut scrutiny = Scrutiny::default();
+        for_each_line(bytes, file, |line, text| {
             let event = serde_json::from_slice::<Self>(text).map_err(|error| diagnose(&error))?;
             if let Some(last) = events.last().filter(|last| last.index >= event.index) {
                 return Err(Problem::IndexNotIncreasing {
@@ -284,9 +287,16 @@ impl NodeEvent {
                     previous: last.index,
                 });
             }
+            scrutiny.look(&event, line)?;
             events.push(event);
             Ok(())
         })?;
+        let in_file = |(line, problem)| Error::Line {
+            file: file.to_owned(),
+            line,
+            problem,
+        };
+        scrutiny.finish().map_err(in_file)?;
         Ok(events)
     }
 }

@@ -80,7 +80,7 @@ fn events(plans: &[Plan], versions: bool) -> Vec<Event> {
         };
         let mut event = Event::new(process as u64, kind, plan.function, "k", value);
         if kind == EventKind::Ok && versions {
-            event.version = plan.version.map(|offset| (1, offset).into());
+            event.version = plan.version.map(|offset| (1, offset + 1).into());
         }
         event.level = plan.is_replica.then_some(Level::Replica);
         event

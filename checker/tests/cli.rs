@@ -194,6 +194,17 @@ fn each_bad_history_gets_one_clear_line_and_exit_code_2() {
             ),
             "line 2: the index 1 does not come after 2",
         ),
+        (
+            format!("{}\n{OK}\n", INVOKE.replace("\"time\":0", "\"time\":7")),
+            "line 2: this completes at 1 ns what process 1 invoked at 7 ns on line 1",
+        ),
+        (
+            format!(
+                "{INVOKE}\n{}\n",
+                OK.replace("\"time\":1", "\"time\":1,\"version\":[1,0]")
+            ),
+            "line 2: no entry has the offset 0",
+        ),
         ("\u{0}\u{1}".to_owned(), "line 1"),
     ];
     for (content, expected) in cases {
@@ -233,4 +244,110 @@ fn a_missing_file_and_bad_events_exit_with_2() {
         text(&output.stderr).contains("events.jsonl, line 1: missing field"),
         "{output:?}"
     );
+}
+
+/// Node events, one a line, each with its index.
+fn node_events(lines: &[&str]) -> String {
+    let numbered = lines.iter().enumerate();
+    numbered
+        .map(|(index, rest)| format!("{{\"index\":{index},{rest}}}\n"))
+        .collect()
+}
+
+#[test]
+fn impossible_node_events_get_one_clear_line_and_exit_code_2() {
+    let shard = r#""node":null,"event":"shard","shard":0,"epoch":1,"voters":[1,2,3],"write_quorum":2,"writer":1"#;
+    let committed =
+        r#""node":1,"event":"committed","shard":0,"epoch":1,"offset":1,"chain":1"#.to_owned();
+    let final_log = |runs: &str, committed: u64| {
+        format!(r#""node":1,"event":"final_log","shard":0,"runs":{runs},"committed":{committed}"#)
+    };
+    let cases = [
+        (
+            committed.replace("\"offset\":1", "\"offset\":0"),
+            "line 2: no entry has the offset 0",
+        ),
+        (
+            committed.replace("\"node\":1", "\"node\":null"),
+            "line 2: an event \"committed\" is always of a node",
+        ),
+        (
+            r#""node":1,"event":"started""#.to_owned(),
+            "line 3: node 1 starts its life 0 here, but has recorded something in it on line 2 already",
+        ),
+        (
+            shard.replace("\"write_quorum\":2", "\"write_quorum\":4"),
+            "line 2: a write quorum of 4 among 3 voters is impossible",
+        ),
+        (
+            shard.replace("\"write_quorum\":2", "\"write_quorum\":0"),
+            "line 2: a write quorum of 0 among 3 voters is impossible",
+        ),
+        (
+            r#""node":7,"event":"acknowledged","shard":0,"epoch":1,"offset":1,"members":[1,2]"#
+                .to_owned(),
+            "line 2: node 7 acknowledges a write of shard 0, but is a voter in no configuration of it",
+        ),
+        (
+            final_log("[[1,1,4],[2,4,9]]", 9),
+            "line 2: the run (2, 4, 9) does not come after (1, 1, 4)",
+        ),
+        (
+            final_log("[[2,1,4],[1,5,9]]", 9),
+            "line 2: the run (1, 5, 9) does not come after (2, 1, 4)",
+        ),
+        (
+            final_log("[[1,4,1]]", 1),
+            "line 2: the run (1, 4, 1) is none",
+        ),
+        (
+            final_log("[[1,0,1]]", 1),
+            "line 2: the run (1, 0, 1) is none",
+        ),
+        (
+            final_log("[[1,1,4]]", 5),
+            "line 2: the log ends at offset 4, so it cannot be committed up to 5",
+        ),
+        (
+            r#""node":null,"event":"links","down":[],"cut":[[2,2]]"#.to_owned(),
+            "line 2: the link from node 2 to itself cannot be cut",
+        ),
+    ];
+    for (line, expected) in cases {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let history = file(&folder, "history.jsonl", &format!("{INVOKE}\n{OK}\n"));
+        let last = if line.contains("started") {
+            vec![committed.as_str(), line.as_str()]
+        } else {
+            vec![line.as_str()]
+        };
+        let lines: Vec<&str> = [shard].into_iter().chain(last).collect();
+        file(&folder, "events.jsonl", &node_events(&lines));
+        let output = checker(&["check", &history.display().to_string()]);
+        let error = text(&output.stderr);
+        assert_eq!(code(&output), Some(2), "{line}: {output:?}");
+        assert!(
+            error.contains("events.jsonl, ") && error.contains(expected),
+            "{line}: {error}"
+        );
+        assert_eq!(error.trim().lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn node_events_that_only_look_impossible_are_read() {
+    let lines = [
+        r#""node":1,"event":"synced","shard":0,"epoch":0,"offset":0"#,
+        r#""node":1,"event":"acknowledged","shard":0,"epoch":1,"offset":1,"members":[1]"#,
+        r#""node":null,"event":"shard","shard":0,"epoch":1,"voters":[1],"write_quorum":1,"writer":1"#,
+        r#""node":1,"incarnation":2,"event":"started""#,
+        r#""node":1,"event":"final_log","shard":0,"runs":[],"committed":9"#,
+        r#""node":1,"event":"final_log","shard":0,"runs":[[1,3,4],[1,5,9]],"committed":4"#,
+    ];
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let history = file(&folder, "history.jsonl", &format!("{INVOKE}\n{OK}\n"));
+    file(&folder, "events.jsonl", &node_events(&lines));
+    let path = history.display().to_string();
+    let output = checker(&["check", &path, "--guarantee", "linearizable"]);
+    assert_eq!(code(&output), Some(0), "{output:?}");
 }

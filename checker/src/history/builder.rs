@@ -8,7 +8,7 @@ use super::{
     Event, EventKind, Function, History, KeyId, NEVER, Operation, Outcome, Position, Session,
     ValueId,
 };
-use crate::error::Problem;
+use crate::error::{Impossible, Problem};
 
 #[derive(Clone, Copy, Debug)]
 enum ProcessState {
@@ -145,6 +145,18 @@ impl Builder {
         }
         if event.f == Function::Write && value != ValueId::ABSENT && value != operation.value {
             return mismatch("value");
+        }
+        if event.time < invoke.time {
+            return Err(Impossible::NegativeInterval {
+                process: event.process,
+                invoked: invoke.time,
+                completed: event.time,
+                since,
+            }
+            .into());
+        }
+        if event.version.is_some_and(|version| version.offset == 0) {
+            return Err(Impossible::OffsetZero.into());
         }
         match (event.session, operation.session) {
             (Some(here), Session::Named(there)) if here != there => return mismatch("session"),
