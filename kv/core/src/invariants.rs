@@ -246,6 +246,14 @@ impl Invariants {
         *told = epoch.max(*told);
     }
 
+    /// The newest epoch that has a writer, and who that is.
+    #[must_use]
+    pub fn newest_writer(&self, shard: ShardId) -> Option<(Epoch, Process)> {
+        let writers = &self.shards.get(&shard)?.writers;
+        let newest = writers.last_key_value();
+        newest.map(|(epoch, process)| (*epoch, *process))
+    }
+
     /// The entries that are committed anywhere in the shard, by offset.
     pub fn committed_log(&self, shard: ShardId) -> impl Iterator<Item = Version> + '_ {
         let seen = self.shards.get(&shard).into_iter();
@@ -301,6 +309,8 @@ mod tests {
         assert_eq!(seen.promoted(SHARD, Epoch(2), process(2, 0), &log), Ok(()));
         let other_shard = seen.promoted(ShardId(2), Epoch(1), process(3, 0), &log);
         assert_eq!(other_shard, Ok(()));
+        let newest = Some((Epoch(2), process(2, 0)));
+        assert_eq!(seen.newest_writer(SHARD), newest);
         let (epoch, first, second) = (Epoch(1), process(1, 0), process(1, 1));
         assert_eq!(
             seen.promoted(SHARD, epoch, second, &log),

@@ -4,9 +4,9 @@
 use kv_core::{Fencing, Input, Level, NodeId, RequestId, Timer};
 
 use crate::chance::Chance;
-use crate::harness::Cluster;
 use crate::harness::network::Link;
 use crate::harness::service::{Fate, Question};
+use crate::harness::{Cluster, SHARD};
 
 /// The rounds after healing within which a write must be acknowledged.
 const RECOVERY_ROUNDS_MAX: usize = 60;
@@ -41,6 +41,7 @@ pub(crate) struct Tally {
 struct Weights([usize; 18]);
 
 const DELIVER: usize = 0;
+const CHURN: usize = 17;
 const NAMES: [(&str, usize); 18] = [
     ("deliver", 60),
     ("deliver the oldest", 60),
@@ -72,6 +73,7 @@ impl Weights {
                 _ => *weight * [0, 1, 1, 3][chance.below(4)],
             };
         }
+        weights[CHURN] *= [1, 1, 10][chance.below(3)];
         weights[DELIVER] *= [0, 1, 3][chance.below(3)];
         Self(weights)
     }
@@ -394,41 +396,49 @@ impl Run {
         }
     }
 
-    /// A writer that reaches few of the others is deposed, and the election gets so far: this is how logs come to differ.
+    /// A writer that reaches one of the others at most is deposed, one of the others is silent, and the election goes on until
+    /// a little after somebody is promoted: this is how logs come to differ.
     fn churn(&mut self) {
         let ids = self.cluster.ids();
         let has_role = |id: &&NodeId| {
             self.cluster.is_up(**id) && self.cluster.replica(**id).role_of().is_some()
         };
         let writers: Vec<_> = ids.iter().filter(has_role).copied().collect();
+        self.cluster.network.links.clear();
+        if self.chance.percent(60) {
+            let silent = self.any_node();
+            self.cluster.isolate(silent, Link::Cut);
+        }
         if let Some(writer) = self.chance.pick(&writers).copied() {
             let other = self.any_node();
-            self.cluster.network.links.clear();
             self.cluster.isolate(writer, Link::Cut);
             if self.chance.percent(50) {
                 self.cluster.network.heal(writer, other);
             }
-            self.cluster.write(writer, "k", 1);
-            self.cluster.end_session(writer);
-        }
-        for _ in 0..self.chance.below(80) {
-            self.cluster.settle_one();
-        }
-        match self.chance.below(3) {
-            0 => self.cluster.network.links.clear(),
-            1 => {
-                let silent = self.any_node();
-                self.cluster.network.links.clear();
-                self.cluster.isolate(silent, Link::Held);
+            if self.chance.percent(50) {
+                self.cluster.write(writer, "k", 1);
             }
-            _ => {}
+            for _ in 0..self.chance.below(6) {
+                self.cluster.settle_one();
+            }
+            self.cluster.end_session(writer);
         }
         for id in ids {
             let is_up = self.cluster.is_up(id);
-            if is_up && !self.cluster.service.sessions.contains_key(&id) && self.chance.percent(70)
+            if is_up && !self.cluster.service.sessions.contains_key(&id) && self.chance.percent(80)
             {
                 self.cluster.open_session(id);
             }
+        }
+        let before = self.cluster.invariants.newest_writer(SHARD);
+        for _ in 0..80 {
+            self.cluster.settle_one();
+            if self.cluster.invariants.newest_writer(SHARD) != before {
+                break;
+            }
+        }
+        for _ in 0..self.chance.below(12) {
+            self.cluster.settle_one();
         }
     }
 
