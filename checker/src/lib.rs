@@ -2,9 +2,11 @@
 //!
 //! The checker knows nothing of any store. It reads a history in Jepsen's shape ([`history`]), optionally what the
 //! nodes recorded themselves ([`node_events`]), and answers per guarantee whether it holds, is violated (with the few
-//! events that prove it), or cannot be known ([`verdict`]).
+//! events that prove it), or cannot be known ([`verdict`]). What each guarantee means stands in [`explain`]; both files
+//! are described field by field in `FORMAT.md`, beside the crate's manifest.
 
 pub mod error;
+pub mod explain;
 pub mod guarantee;
 pub mod history;
 pub mod limits;
@@ -18,6 +20,7 @@ mod versions;
 
 pub use self::{
     error::Error,
+    explain::Explanation,
     guarantee::Guarantee,
     history::{Event, EventKind, Function, History, Level, Version},
     limits::Limits,

@@ -1,4 +1,4 @@
-//! `checker check HISTORY`: judges a recorded history from anywhere.
+//! `checker check HISTORY` judges a recorded history from anywhere; `checker explain` tells what is judged.
 //!
 //! Verdicts go to stdout, trouble with the input to stderr. The exit code says the worst of it: 0 all hold, 1 one is
 //! violated, 2 the command or the input is wrong, 3 none is violated but one is unknown.
@@ -9,13 +9,18 @@ use std::{
 };
 
 use anyhow::Context;
-use checker::{Guarantee, History, Limits, NodeEvent, Verdict, check_all};
+use checker::{
+    Explanation, Guarantee, History, Limits, NodeEvent, Verdict, check_all, history::Outcome,
+};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
 const EXIT_VIOLATED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_UNKNOWN: u8 = 3;
+
+/// How wide an explanation is at most.
+const COLUMNS_MAX: usize = 88;
 
 /// Judges recorded histories: session guarantees, quorum guarantees, linearizability.
 #[derive(Parser)]
@@ -38,23 +43,34 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
         /// A guarantee to judge; may be repeated. Without it: all that the input lets judge, which without node
-        /// events is read_your_writes and linearizable.
+        /// events is what clients can see by themselves.
         #[arg(long, value_name = "NAME")]
         guarantee: Vec<Guarantee>,
         /// Print one JSON object for machines.
         #[arg(long)]
         json: bool,
     },
+    /// Tell what a guarantee means, where it comes from, what it needs and how it is proven broken.
+    Explain {
+        /// The guarantee; without it, all of them in a line each.
+        guarantee: Option<Guarantee>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Check {
-        history,
-        events,
-        guarantee,
-        json,
-    } = Cli::parse().command;
-    match check(&history, events, guarantee, json) {
+    let done = match Cli::parse().command {
+        Command::Check {
+            history,
+            events,
+            guarantee,
+            json,
+        } => check(&history, events, guarantee, json),
+        Command::Explain { guarantee } => {
+            println!("{}", guarantee.map_or_else(summaries, explain));
+            Ok(0)
+        }
+    };
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -77,7 +93,7 @@ fn check(
         None => Vec::new(),
     };
     let guarantees = if asked.is_empty() {
-        default_guarantees(events_path.is_some())
+        default_guarantees(&history, events_path.is_some())
     } else {
         asked
     };
@@ -97,12 +113,69 @@ fn check(
 }
 
 /// Without node events, only what clients saw can be judged; what needs more must be asked for by name.
-fn default_guarantees(has_events: bool) -> Vec<Guarantee> {
+fn default_guarantees(history: &History, has_events: bool) -> Vec<Guarantee> {
     if has_events {
-        Guarantee::ALL.to_vec()
-    } else {
-        vec![Guarantee::ReadYourWrites, Guarantee::Linearizable]
+        return Guarantee::ALL.to_vec();
     }
+    let has_versions = history
+        .operations()
+        .iter()
+        .any(|operation| operation.is_ok() && operation.version.is_some());
+    let is_seen_by_clients = |guarantee: &Guarantee| match guarantee {
+        Guarantee::ReadYourWrites | Guarantee::MonotonicReads | Guarantee::Linearizable => true,
+        Guarantee::MonotonicWrites | Guarantee::WritesFollowReads => has_versions,
+        Guarantee::NoPhantom => history
+            .operations()
+            .iter()
+            .any(|operation| operation.is_write() && operation.outcome == Outcome::Fail),
+        _ => false,
+    };
+    let mut guarantees = Guarantee::ALL.to_vec();
+    guarantees.retain(is_seen_by_clients);
+    guarantees
+}
+
+fn summaries() -> String {
+    let line = |guarantee: Guarantee| {
+        let summary = guarantee.explanation().summary;
+        format!("{guarantee:<24} {summary}\n")
+    };
+    let lines: String = Guarantee::ALL.into_iter().map(line).collect();
+    format!("{lines}\nFor more: checker explain GUARANTEE")
+}
+
+fn explain(guarantee: Guarantee) -> String {
+    let Explanation {
+        summary,
+        definition,
+        source,
+        needs,
+        evidence,
+    } = guarantee.explanation();
+    let part = |title: &str, text: &str| format!("\n\n{title}\n{}", wrapped(text));
+    [
+        format!("{guarantee}: {summary}"),
+        part("Definition", definition),
+        part("Source", source),
+        part("Needs", needs),
+        part("Evidence of a violation", evidence),
+    ]
+    .concat()
+}
+
+/// The text in indented lines that a terminal shows whole.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= COLUMNS_MAX => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("  {word}")),
+        }
+    }
+    lines.join("\n")
 }
 
 fn as_text(history: &History, events: &[NodeEvent], verdicts: &[(Guarantee, Verdict)]) -> String {
@@ -128,10 +201,7 @@ fn as_text(history: &History, events: &[NodeEvent], verdicts: &[(Guarantee, Verd
             left_out.join(", ")
         ));
     }
-    lines.join(
-        "
-",
-    )
+    lines.join("\n")
 }
 
 /// What was not judged is said, so that nobody takes silence for a verdict.

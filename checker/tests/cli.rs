@@ -351,3 +351,52 @@ fn node_events_that_only_look_impossible_are_read() {
     let output = checker(&["check", &path, "--guarantee", "linearizable"]);
     assert_eq!(code(&output), Some(0), "{output:?}");
 }
+
+#[test]
+fn every_guarantee_is_explained() {
+    let all = checker(&["explain"]);
+    assert_eq!(code(&all), Some(0), "{all:?}");
+    for guarantee in checker::Guarantee::ALL {
+        let name = guarantee.name();
+        assert!(text(&all.stdout).contains(name), "{name}: {all:?}");
+        let one = checker(&["explain", &name.replace('_', "-")]);
+        assert_eq!(code(&one), Some(0), "{one:?}");
+        let out = text(&one.stdout);
+        for part in ["Definition", "Source", "Needs", "Evidence of a violation"] {
+            assert!(out.contains(&format!("\n{part}\n  ")), "{name}: {out}");
+        }
+        assert!(out.starts_with(name), "{out}");
+        assert!(out.lines().all(|line| line.len() <= 88), "{out}");
+    }
+}
+
+#[test]
+fn what_is_no_guarantee_is_not_explained() {
+    let output = checker(&["explain", "serializable"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(
+        text(&output.stderr).contains("the guarantees are read_your_writes, "),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn without_node_events_what_clients_see_is_judged() {
+    let plain = testdata("linearizable.holds.reads_overlap_and_see_different_values.jsonl");
+    let judged = |path: &str| {
+        let output = checker(&["check", path, "--json"]);
+        let value: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("one JSON object");
+        let verdicts = value["verdicts"].as_array().expect("verdicts").clone();
+        let name = |verdict: &serde_json::Value| verdict["guarantee"].as_str().map(str::to_owned);
+        verdicts.iter().filter_map(name).collect::<Vec<String>>()
+    };
+    assert_eq!(
+        judged(&plain),
+        ["read_your_writes", "monotonic_reads", "linearizable"]
+    );
+    let versions = testdata("monotonic_writes.holds.rising.jsonl");
+    assert!(judged(&versions).contains(&"writes_follow_reads".to_owned()));
+    let failed = testdata("no_phantom.holds.a_failed_write_is_not_read.jsonl");
+    assert!(judged(&failed).contains(&"no_phantom".to_owned()));
+}
