@@ -51,6 +51,7 @@ pub struct Cluster {
     recorder: Arc<Recorder>,
     network: Network,
     coordination: CoordinationService,
+    server: madsim::task::NodeId,
     nodes: BTreeMap<NodeId, Machine>,
     clients: BTreeMap<u64, madsim::task::NodeId>,
 }
@@ -85,6 +86,7 @@ impl Cluster {
             recorder,
             network,
             coordination,
+            server,
             nodes: BTreeMap::new(),
             clients: BTreeMap::new(),
             settings,
@@ -336,6 +338,20 @@ impl Cluster {
             .unwrap_or_else(PoisonError::into_inner)
             .handle
             .clone()
+    }
+}
+
+impl Drop for Cluster {
+    /// Ends every machine and the network. What waits for ever in a simulated machine is otherwise never dropped.
+    fn drop(&mut self) {
+        self.network.end();
+        let nodes = self.nodes.values().map(|machine| machine.id);
+        for id in nodes
+            .chain(self.clients.values().copied())
+            .chain([self.server])
+        {
+            self.simulator.kill(id);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use madsim::net::NetSim;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 /// Something that has an address in the simulated network.
@@ -97,6 +98,7 @@ struct State {
     in_flight: BinaryHeap<Reverse<InFlight>>,
     next_sequence: u64,
     fates: Fates,
+    deliveries: Option<AbortHandle>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -122,12 +124,14 @@ impl Network {
             in_flight: BinaryHeap::new(),
             next_sequence: 0,
             fates: Fates::default(),
+            deliveries: None,
         };
         let network = Self(Arc::new(Shared {
             state: Mutex::new(state),
             news: Notify::new(),
         }));
-        tokio::spawn(network.clone().deliver());
+        let task = tokio::spawn(network.clone().deliver());
+        network.state().deliveries = Some(task.abort_handle());
         network
     }
 
@@ -196,6 +200,15 @@ impl Network {
     /// A dead node hears nothing.
     pub fn unplug(&self, node: NodeId) {
         self.state().listeners.remove(&node);
+    }
+
+    /// Nothing is delivered any more.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.listeners.clear();
+        if let Some(deliveries) = state.deliveries.take() {
+            deliveries.abort();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

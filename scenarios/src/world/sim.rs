@@ -76,7 +76,10 @@ impl Stage for SimStage {
                 addresses,
                 cluster: Mutex::new(cluster),
             };
-            script(Arc::new(world)).await
+            let played = script(Arc::new(world)).await;
+            // The world is gone, and its machines are dead: let their tasks be dropped.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            played
         })
     }
 }
