@@ -33,6 +33,7 @@ use self::{
         connectivity, convergence, durability, lost_write, one_log, records::Records, recovery,
     },
     sessions::{monotonic_reads, read_your_writes, write_order},
+    versions::Claims,
 };
 
 /// Judges one guarantee. `events` are the nodes' own, and may be empty.
@@ -42,7 +43,9 @@ pub fn check(
     guarantee: Guarantee,
     limits: &Limits,
 ) -> Verdict {
-    check_one(history, events, &Records::new(events), guarantee, limits)
+    let records = Records::new(events);
+    let claims = Claims::new(history);
+    check_one(history, events, &records, &claims, guarantee, limits)
 }
 
 /// Judges several guarantees of one history, in the order given.
@@ -53,19 +56,21 @@ pub fn check_all(
     limits: &Limits,
 ) -> Vec<(Guarantee, Verdict)> {
     let records = Records::new(events);
+    let claims = Claims::new(history);
     let judge = |&guarantee| {
         (
             guarantee,
-            check_one(history, events, &records, guarantee, limits),
+            check_one(history, events, &records, &claims, guarantee, limits),
         )
     };
     guarantees.iter().map(judge).collect()
 }
 
-fn check_one(
-    history: &History,
+fn check_one<'h>(
+    history: &'h History,
     events: &[NodeEvent],
     records: &Records<'_>,
+    claims: &Claims<'h>,
     guarantee: Guarantee,
     limits: &Limits,
 ) -> Verdict {
@@ -73,16 +78,16 @@ fn check_one(
         return Verdict::unknown("the history is empty, so there is nothing to judge");
     }
     match guarantee {
-        Guarantee::ReadYourWrites => read_your_writes::read_your_writes(history),
+        Guarantee::ReadYourWrites => read_your_writes::read_your_writes(history, claims),
         Guarantee::ReadYourWritesStable => {
-            read_your_writes::read_your_writes_stable(history, events)
+            read_your_writes::read_your_writes_stable(history, claims, events)
         }
-        Guarantee::MonotonicReads => monotonic_reads::judge(history),
-        Guarantee::MonotonicWrites => write_order::monotonic_writes(history),
-        Guarantee::WritesFollowReads => write_order::writes_follow_reads(history),
-        Guarantee::QuorumDurability => durability::judge(history, records),
+        Guarantee::MonotonicReads => monotonic_reads::judge(history, claims),
+        Guarantee::MonotonicWrites => write_order::monotonic_writes(history, claims),
+        Guarantee::WritesFollowReads => write_order::writes_follow_reads(history, claims),
+        Guarantee::QuorumDurability => durability::judge(history, claims, records),
         Guarantee::NoQuorumNoAck => connectivity::judge(history, records),
-        Guarantee::NoLostWrite => lost_write::judge(history, records),
+        Guarantee::NoLostWrite => lost_write::judge(history, claims, records),
         Guarantee::NoPhantom => phantom::judge(history),
         Guarantee::OneLog => one_log::judge(records),
         Guarantee::Convergence => convergence::judge(history, records),

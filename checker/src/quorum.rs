@@ -19,15 +19,15 @@ pub mod one_log;
 pub mod records;
 pub mod recovery;
 
-use crate::{history::History, verdict::Verdict, versions::twins};
+use crate::{history::History, verdict::Verdict, versions::Claims};
 
 /// Two acknowledged writes under one name, as a verdict.
-fn one_name_for_two_writes(history: &History) -> Option<Verdict> {
-    let found = twins(history)?;
+fn one_name_for_two_writes(history: &History, claims: &Claims<'_>) -> Option<Verdict> {
+    let found = claims.twins()?;
     let witnesses = found
         .operations
         .iter()
         .map(|operation| history.witness(operation))
         .collect();
-    Some(Verdict::violated(found.why, witnesses))
+    Some(Verdict::violated(found.why.clone(), witnesses))
 }

@@ -17,7 +17,7 @@ pub mod read_your_writes;
 pub mod write_order;
 
 use crate::{
-    history::{History, KeyId, Level, Operation, ValueId},
+    history::{History, Level, Operation, ValueId},
     verdict::Verdict,
 };
 
@@ -55,16 +55,6 @@ impl<'h> Highest<'h> {
             .find(|highest| highest.shard == shard)
             .copied()
     }
-}
-
-/// The writes of a key by value, and then in the order of their invocations.
-fn writers(history: &History, key: KeyId) -> Vec<&Operation> {
-    let mut writers: Vec<&Operation> = history
-        .on_key(key)
-        .filter(|operation| operation.is_write())
-        .collect();
-    writers.sort_by_key(|write| (write.value, write.invoked));
-    writers
 }
 
 /// The writes that may have put the value there that a read returned.

@@ -15,7 +15,7 @@
 //! Versions of different shards are not comparable. Without the field `shard`, only operations on the same key are
 //! taken to be of the same shard.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use crate::history::{History, KeyId, Operation, Version};
 
@@ -25,8 +25,61 @@ pub(crate) struct Contradiction<'h> {
     pub(crate) operations: [&'h Operation; 2],
 }
 
+/// What the answers of a history claim, found out once for all checks, as soon as one asks.
+pub(crate) struct Claims<'h> {
+    history: &'h History,
+    twins: OnceCell<Option<Contradiction<'h>>>,
+    shared: OnceCell<BTreeMap<KeyId, Contradiction<'h>>>,
+    keys: Vec<OnKey<'h>>,
+}
+
+#[derive(Default)]
+struct OnKey<'h> {
+    contradiction: OnceCell<Option<Contradiction<'h>>>,
+    writers: OnceCell<Vec<&'h Operation>>,
+}
+
+impl<'h> Claims<'h> {
+    pub(crate) fn new(history: &'h History) -> Self {
+        Self {
+            history,
+            twins: OnceCell::new(),
+            shared: OnceCell::new(),
+            keys: history.key_ids().map(|_| OnKey::default()).collect(),
+        }
+    }
+
+    /// Two acknowledged writes under one name, anywhere.
+    pub(crate) fn twins(&self) -> Option<&Contradiction<'h>> {
+        self.twins.get_or_init(|| twins(self.history)).as_ref()
+    }
+
+    /// Why the versions on a key cannot be trusted, if they cannot.
+    pub(crate) fn contradiction(&self, key: KeyId) -> Option<&Contradiction<'h>> {
+        let within = self.keys[key.0 as usize].contradiction.get_or_init(|| {
+            let operations: Vec<&Operation> = self.history.on_key(key).collect();
+            contradiction(self.history, &operations)
+        });
+        let shared = self.shared.get_or_init(|| shared(self.history));
+        within.as_ref().or(shared.get(&key))
+    }
+
+    /// The writes of a key by value, and then in the order of their invocations.
+    pub(crate) fn writers(&self, key: KeyId) -> &[&'h Operation] {
+        self.keys[key.0 as usize].writers.get_or_init(|| {
+            let mut writers: Vec<&Operation> = self
+                .history
+                .on_key(key)
+                .filter(|operation| operation.is_write())
+                .collect();
+            writers.sort_by_key(|write| (write.value, write.invoked));
+            writers
+        })
+    }
+}
+
 /// Finds two `ok` writes of one shard with one version (rule 1), anywhere in the history.
-pub(crate) fn twins(history: &History) -> Option<Contradiction<'_>> {
+fn twins(history: &History) -> Option<Contradiction<'_>> {
     let mut writes: Vec<(Option<u32>, Version, u32, &Operation)> = history
         .operations()
         .iter()
@@ -60,7 +113,7 @@ pub(crate) fn twins(history: &History) -> Option<Contradiction<'_>> {
 }
 
 /// Finds the keys that share a version with another key of their shard (rule 2 across keys), each with the proof.
-pub(crate) fn shared(history: &History) -> BTreeMap<KeyId, Contradiction<'_>> {
+fn shared(history: &History) -> BTreeMap<KeyId, Contradiction<'_>> {
     let mut versioned: Vec<(u32, Version, &Operation)> = history
         .operations()
         .iter()

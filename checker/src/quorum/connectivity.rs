@@ -125,18 +125,22 @@ impl<'e> Judge<'_, 'e> {
             self.history.invoked_time(write),
             self.history.completed_time(write)?,
         );
-        let begins_in_time = |state: &Links<'_>| {
-            state.event.index < index.1 || state.event.time.saturating_sub(state.grace_ns) <= time.1
-        };
-        let ends_before = |next: &Links<'_>| {
-            next.event.index < index.0 && next.event.time.saturating_add(next.grace_ns) < time.0
-        };
-        // A state ends where the next begins.
-        let first = links[1..]
-            .iter()
-            .position(|next| !ends_before(next))
-            .unwrap_or(links.len() - 1);
-        let last = links.iter().rposition(begins_in_time)?;
+        let begins = |state: &Links<'_>| state.event.time.saturating_sub(state.grace_ns);
+        // A state lasts until a little after the next event.
+        let ends = |next: &Links<'_>| next.event.time.saturating_add(next.grace_ns);
+        // By the order of events, and then as far to both sides as the time allows.
+        let upto = |index| links.partition_point(|state| state.event.index < index);
+        let mut first = upto(index.0).saturating_sub(1);
+        while first > 0 && ends(&links[first]) >= time.0 {
+            first -= 1;
+        }
+        let mut last = upto(index.1).saturating_sub(1);
+        while links
+            .get(last + 1)
+            .is_some_and(|next| begins(next) <= time.1)
+        {
+            last += 1;
+        }
         Some((first, last.max(first)))
     }
 

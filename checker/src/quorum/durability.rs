@@ -21,10 +21,11 @@ use crate::{
     history::{History, Operation, Version},
     node_events::NodeEvent,
     verdict::{Verdict, Witness},
+    versions::Claims,
 };
 
 /// Judges quorum durability.
-pub fn judge(history: &History, records: &Records<'_>) -> Verdict {
+pub(crate) fn judge(history: &History, claims: &Claims<'_>, records: &Records<'_>) -> Verdict {
     if records.is_empty() {
         return Verdict::unknown(
             "there are no node events, which alone tell what members had synced and committed",
@@ -35,7 +36,7 @@ pub fn judge(history: &History, records: &Records<'_>) -> Verdict {
             "the history carries no index that places it among the node events",
         );
     }
-    if let Some(violated) = one_name_for_two_writes(history) {
+    if let Some(violated) = one_name_for_two_writes(history, claims) {
         return violated;
     }
     let only_shard = records.only_shard();

@@ -21,12 +21,13 @@ use super::{
 use crate::{
     history::{History, KeyId, Level, Operation, Outcome, ValueId, Version},
     verdict::Verdict,
+    versions::Claims,
 };
 
 /// Judges no lost write.
-pub fn judge(history: &History, records: &Records<'_>) -> Verdict {
+pub(crate) fn judge(history: &History, claims: &Claims<'_>, records: &Records<'_>) -> Verdict {
     if records.has_final_logs()
-        && let Some(violated) = one_name_for_two_writes(history)
+        && let Some(violated) = one_name_for_two_writes(history, claims)
     {
         return violated;
     }

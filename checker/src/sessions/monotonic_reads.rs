@@ -14,33 +14,26 @@
 
 use std::collections::BTreeMap;
 
-use super::{Highest, in_scope, sources, tell, writers};
+use super::{Highest, in_scope, sources, tell};
 use crate::{
-    history::{History, Operation, Position, Session, ValueId},
+    history::{History, KeyId, Operation, Position, Session, ValueId},
     verdict::Verdict,
-    versions::{Contradiction, contradiction, shared},
+    versions::Claims,
 };
 
 /// Judges monotonic reads.
-pub fn judge(history: &History) -> Verdict {
-    let shared = shared(history);
+pub(crate) fn judge<'h>(history: &'h History, claims: &Claims<'h>) -> Verdict {
     let mut verdict = Verdict::Holds;
     for key in history.key_ids() {
-        let writers = writers(history, key);
-        let answered: Vec<&Operation> = history
-            .on_key(key)
-            .filter(|operation| operation.is_ok())
-            .collect();
-        let within = contradiction(history, &answered);
         let on_key = OnKey {
             history,
-            writers: &writers,
-            broken: within.as_ref().or(shared.get(&key)),
+            claims,
+            writers: claims.writers(key),
+            key,
         };
-        let reads = answered
-            .iter()
-            .copied()
-            .filter(|operation| !operation.is_write() && in_scope(operation));
+        let reads = history
+            .on_key(key)
+            .filter(|operation| operation.is_ok() && !operation.is_write() && in_scope(operation));
         verdict = verdict.and(on_key.judge(reads.collect()));
         if verdict.is_violated() {
             break;
@@ -51,10 +44,10 @@ pub fn judge(history: &History) -> Verdict {
 
 struct OnKey<'a, 'h> {
     history: &'h History,
+    claims: &'a Claims<'h>,
     /// The writes of the key, by value.
     writers: &'a [&'h Operation],
-    /// Why the versions on this key cannot be trusted.
-    broken: Option<&'a Contradiction<'h>>,
+    key: KeyId,
 }
 
 /// What a session has read of a key so far.
@@ -86,7 +79,7 @@ impl<'h> OnKey<'_, 'h> {
             {
                 return self.violated(before, read);
             }
-            if let Some(broken) = self.broken {
+            if let Some(broken) = self.claims.contradiction(self.key) {
                 if verdict.holds() && !self.certainly_in_order(seen, read) {
                     let reason = format!(
                         "the versions cannot be trusted: {}; values alone do not decide",

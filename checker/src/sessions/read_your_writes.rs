@@ -20,20 +20,19 @@
 //! completion. This is what a single writer without fencing promises. Here versions need to make sense only within
 //! one such stretch at one node.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
-use super::{Highest, in_scope, sources, tell, writers};
+use super::{Highest, in_scope, sources, tell};
 use crate::{
-    history::{History, KeyId, Level, Operation, Session, ValueId},
+    history::{History, Level, Operation, Session, ValueId},
     node_events::{NodeEvent, NodeEventKind},
     verdict::Verdict,
-    versions::{Contradiction, contradiction, shared},
+    versions::{Claims, Contradiction, contradiction},
 };
 
 /// Judges read-your-writes.
-pub fn read_your_writes(history: &History) -> Verdict {
-    let shared = shared(history);
-    judge(history, &shared, |operation| {
+pub(crate) fn read_your_writes(history: &History, claims: &Claims<'_>) -> Verdict {
+    judge(history, claims, Trust::OnKey, |operation| {
         Some(Stretch {
             in_scope: in_scope(operation),
             ..Stretch::default()
@@ -42,7 +41,11 @@ pub fn read_your_writes(history: &History) -> Verdict {
 }
 
 /// Judges read-your-writes on a stable writer.
-pub fn read_your_writes_stable(history: &History, events: &[NodeEvent]) -> Verdict {
+pub(crate) fn read_your_writes_stable(
+    history: &History,
+    claims: &Claims<'_>,
+    events: &[NodeEvent],
+) -> Verdict {
     if events.is_empty() {
         return Verdict::unknown("there are no node events that tell how long a writer was stable");
     }
@@ -59,7 +62,7 @@ pub fn read_your_writes_stable(history: &History, events: &[NodeEvent]) -> Verdi
         ));
     }
     let changes = Changes::new(events);
-    judge(history, &BTreeMap::new(), |operation| {
+    judge(history, claims, Trust::InStretch, |operation| {
         changes.stretch(history, operation)
     })
 }
@@ -161,14 +164,21 @@ impl<'h> Own<'h> {
     }
 }
 
+/// Where versions need to make sense to be trusted.
+#[derive(Clone, Copy)]
+enum Trust {
+    OnKey,
+    InStretch,
+}
+
 fn judge(
     history: &History,
-    shared: &BTreeMap<KeyId, Contradiction<'_>>,
+    claims: &Claims<'_>,
+    trust: Trust,
     stretch: impl Fn(&Operation) -> Option<Stretch>,
 ) -> Verdict {
     let mut verdict = Verdict::Holds;
     for key in history.key_ids() {
-        let writers = writers(history, key);
         let mut answered: Vec<(Stretch, &Operation)> = history
             .on_key(key)
             .filter(|operation| operation.is_ok())
@@ -176,7 +186,21 @@ fn judge(
             .collect();
         answered.sort_by_key(|(stretch, operation)| (stretch.place(), operation.invoked));
         for stretch in answered.chunk_by(|a, b| a.0.place() == b.0.place()) {
-            verdict = verdict.and(judge_stretch(history, &writers, shared.get(&key), stretch));
+            let on_key = claims.writers(key);
+            verdict = verdict.and(match trust {
+                Trust::OnKey => {
+                    let broken = || claims.contradiction(key);
+                    judge_stretch(history, on_key, broken, stretch)
+                }
+                Trust::InStretch => {
+                    let within = OnceCell::new();
+                    let broken = || {
+                        let find = || contradiction(history, &operations(stretch));
+                        within.get_or_init(find).as_ref()
+                    };
+                    judge_stretch(history, on_key, broken, stretch)
+                }
+            });
             if verdict.is_violated() {
                 return verdict;
             }
@@ -185,15 +209,17 @@ fn judge(
     verdict
 }
 
-fn judge_stretch(
+fn operations<'h>(stretch: &[(Stretch, &'h Operation)]) -> Vec<&'h Operation> {
+    stretch.iter().map(|(_, operation)| *operation).collect()
+}
+
+fn judge_stretch<'c, 'h: 'c>(
     history: &History,
     writers: &[&Operation],
-    shared: Option<&Contradiction<'_>>,
+    broken: impl Fn() -> Option<&'c Contradiction<'h>>,
     stretch: &[(Stretch, &Operation)],
 ) -> Verdict {
-    let operations: Vec<&Operation> = stretch.iter().map(|(_, operation)| *operation).collect();
-    let within = contradiction(history, &operations);
-    let broken = within.as_ref().or(shared);
+    let operations = operations(stretch);
     let mut writes: Vec<&Operation> = operations
         .iter()
         .copied()
@@ -217,7 +243,7 @@ fn judge_stretch(
         if older_by_value(writers, latest, read) {
             return violated(history, writers, latest, read);
         }
-        if let Some(broken) = broken {
+        if let Some(broken) = broken() {
             if verdict.holds() && !certainly_newer(writers, latest, read) {
                 let reason = format!(
                     "the versions cannot be trusted: {}; values alone do not decide",

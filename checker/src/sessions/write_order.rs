@@ -11,21 +11,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{Highest, in_scope, sources, tell, writers};
+use super::{Highest, in_scope, sources, tell};
 use crate::{
     history::{History, KeyId, Operation, Session, ValueId},
     verdict::Verdict,
-    versions::{Contradiction, contradiction, shared},
+    versions::Claims,
 };
 
 /// Judges monotonic writes.
-pub fn monotonic_writes(history: &History) -> Verdict {
-    judge(history, Operation::is_write)
+pub(crate) fn monotonic_writes(history: &History, claims: &Claims<'_>) -> Verdict {
+    judge(history, claims, Operation::is_write)
 }
 
 /// Judges writes-follow-reads.
-pub fn writes_follow_reads(history: &History) -> Verdict {
-    judge(history, |operation| {
+pub(crate) fn writes_follow_reads(history: &History, claims: &Claims<'_>) -> Verdict {
+    judge(history, claims, |operation| {
         let saw_something = operation.version.is_some() || operation.value != ValueId::ABSENT;
         !operation.is_write() && in_scope(operation) && saw_something
     })
@@ -38,11 +38,10 @@ struct Bound<'h> {
     without_version: Option<&'h Operation>,
 }
 
-fn judge(history: &History, binds: impl Fn(&Operation) -> bool) -> Verdict {
-    let shared = shared(history);
+fn judge(history: &History, claims: &Claims<'_>, binds: impl Fn(&Operation) -> bool) -> Verdict {
     let mut verdict = Verdict::Holds;
     for key in history.key_ids() {
-        verdict = verdict.and(judge_key(history, key, shared.get(&key), &binds));
+        verdict = verdict.and(judge_key(history, claims, key, &binds));
         if verdict.is_violated() {
             break;
         }
@@ -52,8 +51,8 @@ fn judge(history: &History, binds: impl Fn(&Operation) -> bool) -> Verdict {
 
 fn judge_key<'h>(
     history: &'h History,
+    claims: &Claims<'_>,
     key: KeyId,
-    shared: Option<&Contradiction<'h>>,
     binds: &impl Fn(&Operation) -> bool,
 ) -> Verdict {
     let answered: Vec<&Operation> = history
@@ -86,7 +85,7 @@ fn judge_key<'h>(
             && write.version.is_some()
             && write.version <= before.version
         {
-            return violated(history, before, write);
+            return violated(history, claims, before, write);
         }
         if verdict.holds() {
             verdict = comparable(history, bound, write);
@@ -95,8 +94,7 @@ fn judge_key<'h>(
     if !has_pairs || !verdict.holds() {
         return verdict;
     }
-    let within = contradiction(history, &answered);
-    match within.as_ref().or(shared) {
+    match claims.contradiction(key) {
         Some(broken) => Verdict::unknown(format!("the versions cannot be trusted: {}", broken.why)),
         None => Verdict::Holds,
     }
@@ -131,7 +129,12 @@ fn comparable(history: &History, bound: &Bound<'_>, write: &Operation) -> Verdic
     }
 }
 
-fn violated(history: &History, before: &Operation, write: &Operation) -> Verdict {
+fn violated(
+    history: &History,
+    claims: &Claims<'_>,
+    before: &Operation,
+    write: &Operation,
+) -> Verdict {
     let key = history.key_name(write.key);
     let did = if before.is_write() { "wrote" } else { "read" };
     let (first, then) = (history.value_text(before), history.value_text(write));
@@ -145,8 +148,7 @@ fn violated(history: &History, before: &Operation, write: &Operation) -> Verdict
     );
     let mut story = vec![before, write];
     if !before.is_write() {
-        let writers = writers(history, write.key);
-        let source = sources(&writers, before.value, before).find(|source| {
+        let source = sources(claims.writers(write.key), before.value, before).find(|source| {
             source.invoked != write.invoked
                 && source
                     .version
