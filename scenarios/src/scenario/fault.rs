@@ -187,11 +187,12 @@ impl fmt::Display for Count {
 /// What a fault does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Cuts a group from `from`, or from everyone else, both ways.
+    /// Cuts a group from `from`, or from the rest of the store, both ways.
     Isolate {
         /// Whom.
         group: Group,
-        /// From whom; from everyone, where nobody is named.
+        /// From whom; from every other node and the coordination service, where nobody is named. Clients are cut off
+        /// only by name.
         from: Option<Group>,
     },
     /// Cuts several groups from each other. Who is in none of them still reaches everybody.
@@ -200,7 +201,7 @@ pub enum Action {
     OneWay {
         /// The senders.
         from: Group,
-        /// The receivers; everyone, where nobody is named.
+        /// The receivers; every other node and the coordination service, where nobody is named.
         to: Option<Group>,
     },
     /// Cuts the other members of each shard into two halves that only the bridge still reaches.
@@ -362,20 +363,20 @@ impl Action {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let everyone = |group: &Option<Group>| match group {
+        let others = |group: &Option<Group>| match group {
             Some(group) => group.to_string(),
-            None => "everyone".to_owned(),
+            None => "the other nodes and coordination".to_owned(),
         };
         match self {
             Self::Isolate { group, from } => {
-                write!(f, "{group} is cut off from {}", everyone(from))
+                write!(f, "{group} is cut off from {}", others(from))
             }
             Self::Split(groups) => {
                 let groups: Vec<String> = groups.iter().map(|group| format!("[{group}]")).collect();
                 write!(f, "the network splits into {}", groups.join(" and "))
             }
             Self::OneWay { from, to } => {
-                write!(f, "what {from} sends to {} is lost", everyone(to))
+                write!(f, "what {from} sends to {} is lost", others(to))
             }
             Self::Bridge(group) => {
                 write!(
