@@ -29,6 +29,7 @@ pub use request::{
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::unwrap_used,
     clippy::use_self,
     reason = "generated; the documentation is in proto/kv.proto"
 )]

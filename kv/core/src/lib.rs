@@ -17,7 +17,8 @@
 //! 6. **Leases.** [`Input::Lease`] tells whether the lease holds by R16, counted from the *send* time of the last answered
 //!    write to the coordination service in the present session; after a `lease` read the clock is looked at again.
 //! 7. **Coordination.** `Lock`, `ReadRecord` and `SetRecord` are each answered, if need be by `Unknown` after a bound.
-//!    Records are also put in unasked, whenever they or the liveness of the writer's session change.
+//!    Each `SetRecord` is answered exactly once: a late answer would be taken for the next one's. A `ReadRecord` is retried
+//!    until it is answered, by an `Input::Record` even where nothing changed. Records are also put in unasked, whenever they or the liveness of the writer's session change.
 //! 8. **Recovery.** A restarted replica gets exactly what was durable ([`Recovered`]), read by [`follows`] (R21).
 
 pub mod invariants;
