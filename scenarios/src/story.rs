@@ -3,6 +3,8 @@
 //! Left out is what would only be noise: each entry's way onto each disk. What proves a violation is marked where it
 //! happens, whatever it is.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -183,9 +185,9 @@ impl Teller {
         self.line(event.time, event.index, &who, &what)
     }
 
-    /// What an event means; nothing, where it is not worth telling.
+    /// What an event means, with what it changes about the roles; nothing, where it is not worth telling.
     fn what(&mut self, event: &NodeEvent, is_evidence: bool) -> Option<String> {
-        Some(match &event.kind {
+        match &event.kind {
             NodeEventKind::Shard {
                 shard,
                 epoch,
@@ -195,131 +197,38 @@ impl Teller {
             } => {
                 self.homes
                     .extend(voters.iter().map(|voter| (*voter, *shard)));
-                let newest = self.published.insert(*shard, (*epoch, *writer));
-                match (newest, writer) {
-                    (Some(newest), _) if newest >= (*epoch, *writer) => {
-                        self.published.insert(*shard, newest);
-                        return None;
-                    }
-                    (_, Some(writer)) => {
-                        format!("record of shard {shard}: epoch {epoch}, the writer is n{writer}")
-                    }
-                    (_, None) => format!("record of shard {shard}: epoch {epoch}, no writer"),
+                let record = (*epoch, *writer);
+                if self
+                    .published
+                    .get(shard)
+                    .is_some_and(|newest| *newest >= record)
+                {
+                    return None; // Every member sees it, and each says so.
                 }
-            }
-            NodeEventKind::Synced { epoch, offset, .. } if is_evidence => {
-                format!("has its log on disk up to entry {epoch}.{offset}")
-            }
-            NodeEventKind::Committed {
-                epoch,
-                offset,
-                chain,
-                ..
-            } if is_evidence => {
-                format!("commits entry {epoch}.{offset} (chain {chain:08x})")
-            }
-            NodeEventKind::Synced { .. } | NodeEventKind::Committed { .. } => return None,
-            NodeEventKind::Acknowledged {
-                epoch,
-                offset,
-                members,
-                ..
-            } => {
-                format!(
-                    "acknowledges entry {epoch}.{offset}, which {} have",
-                    nodes(members)
-                )
-            }
-            NodeEventKind::Truncated { after, .. } => {
-                format!("removes all entries above offset {after} from its log")
+                self.published.insert(*shard, record);
+                Some(words::record(*shard, *epoch, *writer))
             }
             NodeEventKind::Started {} => {
                 self.writers.remove(&event.node?);
-                "starts".to_owned()
+                Some("starts".to_owned())
             }
-            NodeEventKind::Lost { after, .. } => {
-                format!("has kept its log only up to offset {after}")
-            }
-            NodeEventKind::FinalLog {
-                runs, committed, ..
-            } => {
-                let runs: Vec<String> = runs
-                    .iter()
-                    .map(|(epoch, first, last)| format!("{epoch}.{first} to {epoch}.{last}"))
-                    .collect();
-                format!(
-                    "its log at the end: {}; committed up to offset {committed}",
-                    runs.join(", ")
-                )
-            }
-            NodeEventKind::FinalState { live: false, .. } => "is not up at the end".to_owned(),
-            NodeEventKind::FinalState {
-                epoch,
-                committed,
-                digest,
-                ..
-            } => {
-                format!("holds entries up to {epoch}.{committed} at the end (digest {digest:08x})")
-            }
-            NodeEventKind::Links { .. } | NodeEventKind::Probe { .. } if !is_evidence => {
-                return None;
-            }
-            NodeEventKind::Links { .. } | NodeEventKind::Probe { .. } => event.kind.to_string(),
             NodeEventKind::Other { kind, fields } => {
-                let number = |name: &str| fields.get(name).and_then(Value::as_u64).unwrap_or(0);
+                let what = words::other(&event.kind, kind, fields);
                 match kind.as_str() {
-                    "fault" => fault(fields),
-                    "healed" => "==== the workload is over and all faults are healed".to_owned(),
                     "promoted" => {
-                        let shard = u32::try_from(number("shard")).unwrap_or(u32::MAX);
-                        self.writers.insert(event.node?, (shard, number("epoch")));
-                        format!(
-                            "BECOMES THE WRITER of shard {shard} in epoch {}",
-                            number("epoch")
-                        )
+                        let (shard, epoch) = (event.kind.shard()?, words::number(fields, "epoch"));
+                        self.writers.insert(event.node?, (shard, epoch));
                     }
-                    "demoted" => {
-                        self.writers.remove(&event.node?);
-                        format!("is the writer no more (of epoch {})", number("epoch"))
+                    "demoted" => drop(self.writers.remove(&event.node?)),
+                    "refused_stale" if !self.stale.insert((event.node?, what.clone())) => {
+                        return None;
                     }
-                    "released" => format!(
-                        "gives the role of the writer back (epoch {})",
-                        number("epoch")
-                    ),
-                    "promised" => format!(
-                        "promises epoch {}: it refuses anything older from now on",
-                        number("epoch")
-                    ),
-                    "elected" => format!(
-                        "has chosen n{} for epoch {}",
-                        number("writer"),
-                        number("epoch")
-                    ),
-                    "rolled_back" => {
-                        format!(
-                            "gives up all above offset {} and goes on in epoch {}",
-                            number("after"),
-                            number("epoch")
-                        )
-                    }
-                    "forgot" => {
-                        format!("FORGETS COMMITTED ENTRIES above offset {}", number("after"))
-                    }
-                    "refused_stale" => {
-                        let what = format!(
-                            "refuses n{}, which is still in epoch {}",
-                            number("from"),
-                            number("epoch")
-                        );
-                        return self
-                            .stale
-                            .insert((event.node?, what.clone()))
-                            .then_some(what);
-                    }
-                    _ => format!("{}", event.kind),
+                    _ => {}
                 }
+                Some(what)
             }
-        })
+            known => words::known(known, is_evidence),
+        }
     }
 
     fn verdict(&mut self, scenario: &Scenario, report: &SeedReport) -> std::fmt::Result {
@@ -366,39 +275,9 @@ fn name(version: Version) -> String {
     format!("{}.{}", version.epoch, version.offset)
 }
 
-fn nodes(ids: &[u64]) -> String {
-    let ids: Vec<String> = ids.iter().map(|id| format!("n{id}")).collect();
-    ids.join(", ")
-}
-
 fn because(event: &Event) -> String {
     event
         .error
         .as_ref()
         .map_or(String::new(), |error| format!(" ({error})"))
-}
-
-fn fault(fields: &serde_json::Map<String, Value>) -> String {
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("?");
-    let number = fields.get("fault").and_then(Value::as_u64).unwrap_or(0);
-    let roles = fields.get("roles").and_then(Value::as_object);
-    let role = |(role, ids): (&String, &Value)| {
-        let ids: Vec<u64> = ids
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_u64)
-            .collect();
-        format!("{role} is {}", nodes(&ids))
-    };
-    let roles: Vec<String> = roles.into_iter().flatten().map(role).collect();
-    let roles = if roles.is_empty() {
-        String::new()
-    } else {
-        format!(" [{}]", roles.join("; "))
-    };
-    match text("phase") {
-        "begin" => format!("#### FAULT {number}: {}{roles}", text("what")),
-        _ => format!("#### FAULT {number} IS OVER: {}{roles}", text("what")),
-    }
 }
