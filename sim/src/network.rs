@@ -143,20 +143,21 @@ impl Network {
     /// Cuts one direction.
     pub fn cut(&self, from: Place, to: Place) {
         let mut state = self.state();
-        if from != to && state.cut.insert((from, to)) {
-            if let Some((from, to)) = state.link(from, to) {
-                NetSim::current().clog_link(from, to);
-            }
+        if from != to
+            && state.cut.insert((from, to))
+            && let Some((from, to)) = state.link(from, to)
+        {
+            NetSim::current().clog_link(from, to);
         }
     }
 
     /// Mends one direction.
     pub fn mend(&self, from: Place, to: Place) {
         let mut state = self.state();
-        if state.cut.remove(&(from, to)) {
-            if let Some((from, to)) = state.link(from, to) {
-                NetSim::current().unclog_link(from, to);
-            }
+        if state.cut.remove(&(from, to))
+            && let Some((from, to)) = state.link(from, to)
+        {
+            NetSim::current().unclog_link(from, to);
         }
     }
 
