@@ -20,6 +20,23 @@ pub const SUITE: &[(&str, &str)] = suite![
     "power-loss-of-writer",
     "lossy-network",
     "pause-past-lease",
+    "pause-replica",
+    "one-way-writer-to-replicas",
+    "one-way-replicas-to-writer",
+    "bridge",
+    "rolling-partitions",
+    "no-quorum",
+    "kill-each-in-turn",
+    "power-loss-of-shard",
+    "two-failovers",
+    "slow-replica",
+    "clock-drift-within",
+    "clock-drift-beyond",
+    "clock-drift-beyond-quorum",
+    "rollback-succeeds",
+    "rollback-fails",
+    "single-node",
+    "five-nodes",
 ];
 
 /// The names, for messages.
