@@ -193,7 +193,7 @@ async fn the_writer_ends_with_the_log() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "one above the last")]
+#[should_panic(expected = "R21")]
 async fn a_gap_is_our_own_bug() {
     let folder = MemoryFileSystem::default();
     let (mut log, _writer, _) = open(&folder).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_gap_is_our_own_bug() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "no lower epoch")]
+#[should_panic(expected = "R21")]
 async fn a_lower_epoch_is_our_own_bug() {
     let folder = MemoryFileSystem::default();
     let (mut log, _writer, _) = open(&folder).await.unwrap();
