@@ -4,6 +4,7 @@
 //! unreadable input, 3 something that must hold could not be judged.
 
 mod seeds;
+mod shrink;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,11 @@ enum Command {
         #[arg(long)]
         fencing: Option<FencingFlag>,
     },
+    /// Makes a failing run small: writes a scenario file that breaks the same guarantee by itself.
+    #[command(
+        after_help = "Exit codes: 0 the file is written, 2 usage, unreadable input, or nothing is violated."
+    )]
+    Shrink(shrink::ShrinkFlags),
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +153,10 @@ pub fn main() -> ExitCode {
                 }),
             ..
         } => replay(&scenario, seed, fencing.map(Fencing::from)),
+        Arguments {
+            command: Some(Command::Shrink(flags)),
+            ..
+        } => shrink::run(&flags),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");

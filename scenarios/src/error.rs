@@ -44,6 +44,21 @@ pub enum Error {
         /// The scenario.
         address: String,
     },
+    /// A run in which nothing breaks cannot be made smaller.
+    #[error(
+        "nothing to shrink: {address} violates {guarantee} in no way with seed {seed} under fencing {fencing}; \
+         find a seed that does with `cargo sim run {address} --fencing {fencing}`"
+    )]
+    NothingToShrink {
+        /// The scenario.
+        address: String,
+        /// The seed.
+        seed: u64,
+        /// The protocol.
+        fencing: &'static str,
+        /// What was to be violated.
+        guarantee: &'static str,
+    },
     /// A fault that the world cannot do.
     #[error(
         "the world \"{world}\" cannot do the fault {kind}, which {scenario} asks for: {reason}"

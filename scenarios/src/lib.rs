@@ -10,6 +10,7 @@
 //! | `record.rs` | the history and the nodes' events, in one order |
 //! | `runner.rs`, `folder.rs` | many runs at once, judged; what is kept of them |
 //! | `summary.rs`, `story.rs` | what many runs came to; one run told event by event |
+//! | `shrink.rs` | a failing run made small |
 //! | `cli.rs` | the command line |
 
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod record;
 pub mod runner;
 pub mod scenario;
 pub mod seed;
+pub mod shrink;
 pub mod story;
 pub mod suite;
 pub mod summary;

@@ -186,10 +186,12 @@ impl Play {
                 min_ok,
             });
         }
-        if reads == 0 {
+        // A script chooses its operations, and need not have both kinds.
+        let is_script = !self.scenario.workload.script.is_empty();
+        if reads == 0 && !(is_script && writes > 0) {
             self.failures.push(Failure::NoOkRead);
         }
-        if writes == 0 {
+        if writes == 0 && !(is_script && reads > 0) {
             self.failures.push(Failure::NoOkWrite);
         }
     }

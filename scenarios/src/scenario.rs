@@ -12,6 +12,7 @@ mod expect;
 mod fault;
 mod file;
 mod problem;
+mod script;
 mod target;
 mod validate;
 mod write;
@@ -30,6 +31,7 @@ pub use fault::{
     Action, Count, Counted, Disturbance, End, Fault, Kind, Start, Trigger, Turn, UnknownTrigger,
 };
 pub use problem::Problem;
+pub use script::Step;
 pub use target::{Group, NoSuchTarget, TARGETS, Target, UnknownTarget};
 
 /// A valid scenario.
@@ -73,13 +75,15 @@ pub enum Engine {
     Memory,
 }
 
-/// What the clients do: closed loops of random operations.
+/// What the clients do: closed loops of random operations, or what a script says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// How many sessions.
     pub clients: u32,
     /// How many keys.
     pub keys: u32,
+    /// Each operation, in the order of their times; none, where the operations are random.
+    pub script: Vec<Step>,
     /// The shares of the operations.
     pub mix: Mix,
     /// The shares of the read levels.
@@ -125,6 +129,7 @@ impl Default for Workload {
         Self {
             clients: 8,
             keys: 16,
+            script: Vec::new(),
             mix: Mix {
                 get: 50,
                 set: 40,

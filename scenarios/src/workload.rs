@@ -1,4 +1,4 @@
-//! The clients: closed loops of random operations, one session each.
+//! The clients: closed loops of random operations, or of those that a script names, one session each.
 //!
 //! A session asks, waits for the answer, thinks, and asks again. Every value is written once in a run, so that a read
 //! says which write it saw. After an unknown outcome the session goes on as a new process, since the old operation may
@@ -57,8 +57,31 @@ impl Session {
         }
     }
 
-    /// Works until the workload is over.
-    pub async fn work(mut self) {
+    /// Works until the workload is over: as the script says, or else at random.
+    pub async fn work(self) {
+        if self.scenario.workload.script.is_empty() {
+            self.improvise().await;
+        } else {
+            self.follow_script().await;
+        }
+    }
+
+    async fn follow_script(mut self) {
+        let scenario = self.scenario.clone();
+        let (end, session) = (scenario.workload.duration, self.who.session);
+        let script = scenario.workload.script.iter();
+        for step in script.filter(|step| u64::from(step.client) == session) {
+            sleep(step.at.saturating_sub(self.record.now())).await;
+            if self.record.now() >= end {
+                return;
+            }
+            let ask = self.ask(step.function, step.key.clone(), step.level);
+            self.perform(ask).await;
+        }
+        sleep(end.saturating_sub(self.record.now())).await;
+    }
+
+    async fn improvise(mut self) {
         let end = self.scenario.workload.duration;
         loop {
             let think = self.think_time();

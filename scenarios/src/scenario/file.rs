@@ -66,6 +66,8 @@ pub(super) struct Workload {
     pub(super) clients: Option<Spanned<u32>>,
     /// How many keys; default 16.
     pub(super) keys: Option<Spanned<u32>>,
+    /// Each operation with its time and its client; default random ones.
+    pub(super) script: Option<Spanned<Vec<Step>>>,
     /// The shares of the operations; default get 50, set 40, delete 10.
     pub(super) mix: Option<Spanned<Mix>>,
     /// The shares of the read levels; default lease 60, quorum 10, local 0, replica 30.
@@ -76,10 +78,23 @@ pub(super) struct Workload {
     pub(super) ops_per_second: Option<Spanned<f64>>,
     /// How long a client waits for an answer; default 2 s.
     pub(super) deadline: Option<Spanned<Length>>,
-    /// A run with fewer acknowledged operations fails itself; default 300.
+    /// A run with fewer acknowledged operations fails itself; default 300, and 0 for a script.
     pub(super) min_ok: Option<u64>,
     /// How long after the last fault a write to each shard must succeed; default 20 s.
     pub(super) recovery_within: Option<Spanned<Length>>,
+}
+
+/// One operation of a script: `get`, `set` or `delete` of a key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    pub(super) at: Spanned<Length>,
+    pub(super) client: Spanned<u32>,
+    pub(super) get: Option<Spanned<String>>,
+    pub(super) set: Option<Spanned<String>>,
+    pub(super) delete: Option<Spanned<String>>,
+    /// How much a read promises; default lease.
+    pub(super) level: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

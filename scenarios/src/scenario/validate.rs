@@ -1,6 +1,7 @@
 //! From the file as written to a valid scenario, or to the first thing that is wrong with it and its line.
 
 mod faults;
+mod script;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -195,10 +196,16 @@ impl From<file::Fencing> for Fencing {
 
 fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
     let written = written.map(Spanned::into_inner).unwrap_or_default();
+    script::check_alone(&written)?;
     let default = Workload::default();
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
     let ms = Duration::from_millis(1);
-    Ok(Workload {
+    let min_ok_default = match written.script {
+        Some(_) => 0,
+        None => default.min_ok,
+    };
+    let mut workload = Workload {
+        script: Vec::new(),
         clients: in_range(written.clients, "clients", 1..=1000, default.clients)?,
         keys: in_range(written.keys, "keys", 1..=10_000, default.keys)?,
         mix: mix(written.mix, default.mix)?,
@@ -221,14 +228,16 @@ fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
             (ms, 60 * second),
             default.deadline,
         )?,
-        min_ok: written.min_ok.unwrap_or(default.min_ok),
+        min_ok: written.min_ok.unwrap_or(min_ok_default),
         recovery_within: length_in_range(
             written.recovery_within,
             "recovery_within",
             (second, hour),
             default.recovery_within,
         )?,
-    })
+    };
+    workload.script = script::steps(written.script, &workload)?;
+    Ok(workload)
 }
 
 fn mix(written: Option<Spanned<file::Mix>>, default: Mix) -> Located<Mix> {

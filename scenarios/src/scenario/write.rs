@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::expect::Expected;
 use super::{
-    Action, Disturbance, End, Engine, Fault, Group, Length, Scenario, Start, fencing_name,
+    Action, Disturbance, End, Engine, Fault, Group, Length, Scenario, Start, Workload, fencing_name,
 };
 
 pub(super) fn write(scenario: &Scenario) -> String {
@@ -40,13 +40,36 @@ fn head(text: &mut String, scenario: &Scenario) -> std::fmt::Result {
         Length(cluster.session_timeout)
     )?;
 
-    let workload = &scenario.workload;
-    let (mix, levels) = (workload.mix, workload.levels);
+    workload(text, &scenario.workload)
+}
+
+fn workload(text: &mut String, workload: &Workload) -> std::fmt::Result {
     writeln!(
         text,
         "\n[workload]\nclients = {}\nkeys = {}",
         workload.clients, workload.keys
     )?;
+    operations(text, workload)?;
+    writeln!(text, "duration = \"{}\"", Length(workload.duration))?;
+    writeln!(text, "deadline = \"{}\"", Length(workload.deadline))?;
+    writeln!(text, "min_ok = {}", workload.min_ok)?;
+    writeln!(
+        text,
+        "recovery_within = \"{}\"",
+        Length(workload.recovery_within)
+    )
+}
+
+/// The script, or how the operations are drawn.
+fn operations(text: &mut String, workload: &Workload) -> std::fmt::Result {
+    if !workload.script.is_empty() {
+        writeln!(text, "script = [")?;
+        for step in &workload.script {
+            writeln!(text, "    {step},")?;
+        }
+        return writeln!(text, "]");
+    }
+    let (mix, levels) = (workload.mix, workload.levels);
     writeln!(
         text,
         "mix = {{ get = {}, set = {}, delete = {} }}",
@@ -57,15 +80,7 @@ fn head(text: &mut String, scenario: &Scenario) -> std::fmt::Result {
         "levels = {{ lease = {}, quorum = {}, local = {}, replica = {} }}",
         levels.lease, levels.quorum, levels.local, levels.replica
     )?;
-    writeln!(text, "duration = \"{}\"", Length(workload.duration))?;
-    writeln!(text, "ops_per_second = {:?}", workload.ops_per_second)?;
-    writeln!(text, "deadline = \"{}\"", Length(workload.deadline))?;
-    writeln!(text, "min_ok = {}", workload.min_ok)?;
-    writeln!(
-        text,
-        "recovery_within = \"{}\"",
-        Length(workload.recovery_within)
-    )
+    writeln!(text, "ops_per_second = {:?}", workload.ops_per_second)
 }
 
 fn fault(text: &mut String, fault: &Fault) -> std::fmt::Result {
