@@ -94,7 +94,7 @@ fn entry(epoch: Epoch, offset: u64, value: u8) -> Entry {
         },
     };
     Entry {
-        version: Version::new(epoch, Offset(offset)),
+        version: Version::new(epoch.max(Epoch(1)), Offset(offset)), // No entry is of epoch zero.
         operation,
     }
 }

@@ -98,7 +98,7 @@ impl Life {
                 .entries
                 .last()
                 .map_or(Version::ZERO, |last| last.version);
-            let epoch = Epoch(last.epoch.0.max(content.promised.0));
+            let epoch = Epoch(last.epoch.0.max(content.promised.0).max(1)); // No entry is of epoch zero.
             let entry = random_entry(rng, Version::new(epoch, last.offset.next()));
             content.entries.push(entry.clone());
             self.contents.push(content.clone());
