@@ -19,6 +19,7 @@ use serde_json::json;
 
 use self::seeds::Seeds;
 use crate::error::{Error, NotSimulated};
+use crate::matrix::Matrix;
 use crate::runner::{Batch, Options, check_supported, run_all, run_seed};
 use crate::scenario::{SEEDS_TO_SHOW_HARM, Scenario};
 use crate::summary::Summary;
@@ -196,13 +197,23 @@ fn run_suite(flags: &Flags) -> Result<ExitCode, Error> {
                 .map(|fencing| batch(scenario.under(fencing), flags)),
         );
     }
-    run(batches, flags)
+    run(batches, flags, Shown::Matrix)
+}
+
+/// What is shown of many runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// The summary.
+    Summary,
+    /// The matrix as well, which is also kept.
+    Matrix,
 }
 
 fn run_one(name_or_file: &str, flags: &Flags) -> Result<ExitCode, Error> {
     let scenario = suite::find(name_or_file)?;
     let fencing = flags.fencing.map_or(scenario.fencing(), Fencing::from);
-    run(vec![batch(scenario.under(fencing), flags)], flags)
+    let batches = vec![batch(scenario.under(fencing), flags)];
+    run(batches, flags, Shown::Summary)
 }
 
 fn batch(scenario: Scenario, flags: &Flags) -> Batch {
@@ -217,7 +228,7 @@ fn batch(scenario: Scenario, flags: &Flags) -> Batch {
     }
 }
 
-fn run(batches: Vec<Batch>, flags: &Flags) -> Result<ExitCode, Error> {
+fn run(batches: Vec<Batch>, flags: &Flags, shown: Shown) -> Result<ExitCode, Error> {
     let stage = stage()?;
     check_supported(&*stage, &batches)?;
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
@@ -234,10 +245,14 @@ fn run(batches: Vec<Batch>, flags: &Flags) -> Result<ExitCode, Error> {
     let reports = run_all(&*stage, &batches, &options, &|| bar.inc(1));
     bar.finish_and_clear();
     let summary = Summary::new(&batches, &reports?);
-    if flags.json {
-        print(&format!("{:#}\n", json!(summary)));
-    } else {
-        print(&summary.text());
+    let matrix = Matrix::new(&summary);
+    if let (Shown::Matrix, Some(out)) = (shown, &options.out) {
+        matrix.write(out)?;
+    }
+    match (flags.json, shown) {
+        (true, _) => print(&format!("{:#}\n", json!(summary))),
+        (false, Shown::Summary) => print(&summary.text()),
+        (false, Shown::Matrix) => print(&format!("{}\n{}", summary.text(), matrix.text())),
     }
     Ok(ExitCode::from(summary.outcome.exit_code()))
 }

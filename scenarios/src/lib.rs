@@ -9,13 +9,15 @@
 //! | `workload.rs`, `nemesis.rs` | the clients; the faults |
 //! | `record.rs` | the history and the nodes' events, in one order |
 //! | `runner.rs`, `folder.rs` | many runs at once, judged; what is kept of them |
-//! | `summary.rs`, `story.rs` | what many runs came to; one run told event by event |
+//! | `summary.rs`, `matrix.rs` | what many runs came to; all of it in one table |
+//! | `story.rs` | one run told event by event |
 //! | `shrink.rs` | a failing run made small |
 //! | `cli.rs` | the command line |
 
 pub mod cli;
 pub mod error;
 pub mod folder;
+pub mod matrix;
 pub mod nemesis;
 pub mod play;
 pub mod record;

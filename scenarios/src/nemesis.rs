@@ -19,13 +19,15 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use self::cast::Cast;
-use self::harm::{Harm, harms};
+use self::harm::{Harm, Outage, harms};
 use crate::record::Record;
-use crate::scenario::{Disturbance, End, Fault, Scenario, Start};
+use crate::scenario::{Disturbance, End, Fault, Scenario, Start, Target, Turn};
 use crate::world::{Act, Place, World};
 
 /// How often the nemesis looks whether something has happened.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often it looks for an election, which is over in a few round trips.
+const LOOK_CLOSELY: Duration = Duration::from_millis(2);
 
 /// The nemesis of one run.
 pub struct Nemesis {
@@ -42,6 +44,7 @@ struct Harmed {
     cuts: BTreeMap<(Place, Place), u32>,
     down: BTreeMap<NodeId, u32>,
     paused: BTreeMap<NodeId, u32>,
+    outages: BTreeMap<Outage, u32>,
     disturbed: BTreeMap<(NodeId, NodeId), Vec<(usize, Disturbance)>>,
     /// What was last written down of that.
     noted: Option<NodeEventKind>,
@@ -112,8 +115,12 @@ impl Nemesis {
         match start {
             Start::At(at) => sleep(at.saturating_sub(self.record.now())).await,
             Start::When(trigger) => {
+                let look_every = match trigger.turn {
+                    Turn::ElectionStarted => LOOK_CLOSELY,
+                    _ => LOOK_EVERY,
+                };
                 while !self.record.has_seen(*trigger) {
-                    sleep(LOOK_EVERY).await;
+                    sleep(look_every).await;
                 }
             }
             Start::After(count) => {
@@ -126,6 +133,9 @@ impl Nemesis {
 
     /// Finds out who plays the roles that the fault names; waits while nobody does.
     async fn cast(&self, index: usize, fault: &Fault) -> Cast {
+        let is_elector = |target: &Target| matches!(target, Target::Elector(_));
+        let groups = fault.action.groups();
+        let closely = groups.iter().any(|group| group.0.iter().any(is_elector));
         loop {
             let cast = Cast::find(
                 &fault.action,
@@ -136,7 +146,7 @@ impl Nemesis {
             );
             match cast {
                 Some(cast) => return cast,
-                None => sleep(LOOK_EVERY).await,
+                None => sleep(if closely { LOOK_CLOSELY } else { LOOK_EVERY }).await,
             }
         }
     }
@@ -219,6 +229,15 @@ impl Nemesis {
                     self.world.act(&Act::Pause(*node)).await;
                 }
             }
+            Harm::Coordination(outage) => {
+                if raise(&mut harmed.outages, *outage) {
+                    let act = match outage {
+                        Outage::Down => Act::KillCoordination,
+                        Outage::Paused => Act::PauseCoordination,
+                    };
+                    self.world.act(&act).await;
+                }
+            }
             Harm::Disturb(from, to, disturbance) => {
                 harmed
                     .disturbed
@@ -258,6 +277,15 @@ impl Nemesis {
             Harm::Pause(node) => {
                 if lower(&mut harmed.paused, *node) {
                     self.world.act(&Act::Resume(*node)).await;
+                }
+            }
+            Harm::Coordination(outage) => {
+                if lower(&mut harmed.outages, *outage) {
+                    let act = match outage {
+                        Outage::Down => Act::StartCoordination,
+                        Outage::Paused => Act::ResumeCoordination,
+                    };
+                    self.world.act(&act).await;
                 }
             }
             Harm::Disturb(from, to, _) => {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use checker::{Event, EventKind, Function, NodeEvent, NodeEventKind};
+use kv_core::ShardId;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -165,9 +166,14 @@ impl Record {
         }
     }
 
-    /// Whether that has happened since the workload began.
+    /// Whether that has happened since the workload began; of an election, whether one is under way.
     #[must_use]
     pub fn has_seen(&self, trigger: Trigger) -> bool {
+        if trigger.turn == Turn::ElectionStarted {
+            // No node tells of it: it is seen while it lasts.
+            let roles = self.world.shard(ShardId(u64::from(trigger.shard)));
+            return roles.is_some_and(|roles| roles.elector.is_some());
+        }
         self.collect();
         self.state().turns.contains(&trigger)
     }

@@ -80,6 +80,8 @@ pub struct Roles {
     pub writer: Option<NodeId>,
     /// The members, the writer included.
     pub members: BTreeSet<NodeId>,
+    /// Who holds the lock of the shard's elections at the moment, if anybody does.
+    pub elector: Option<NodeId>,
 }
 
 /// Somewhere that links lead to.
@@ -112,6 +114,14 @@ pub enum Act {
     Pause(NodeId),
     /// It goes on.
     Resume(NodeId),
+    /// The process of the coordination service dies; it forgets nothing that it has answered.
+    KillCoordination,
+    /// It starts again, if it is down.
+    StartCoordination,
+    /// It stands still.
+    PauseCoordination,
+    /// It goes on.
+    ResumeCoordination,
     /// The session with the coordination service expires.
     LoseSession(NodeId),
     /// The clock jumps forward.

@@ -219,8 +219,9 @@ fn targets_and_triggers_that_cannot_exist_are_refused() {
         .starts_with("bad.toml:4: unknown target \"leader(0)\"; allowed: writer(SHARD)")
     );
     assert!(
-        refusal(&with_fault("at = \"1s\"\nkill = \"clients\""))
-            .starts_with("bad.toml:4: clients is no node, and this fault hits nodes only")
+        refusal(&with_fault("at = \"1s\"\nkill = \"clients\"")).starts_with(
+            "bad.toml:4: clients is no node, and this fault hits nodes and coordination only"
+        )
     );
     assert!(
         refusal(&with_fault("at = \"1s\"\nkill = []"))

@@ -113,8 +113,8 @@ fn two_processes_write_the_same_bytes() {
     assert_eq!(text, text_again);
     assert_eq!(
         files.len(),
-        SUITE.len() * 2 * 2 * 4,
-        "scenarios, protocols, seeds, files"
+        SUITE.len() * 2 * 2 * 4 + 1,
+        "scenarios, protocols, seeds, files, and the matrix"
     );
     assert!(files.keys().eq(files_again.keys()));
     for (name, bytes) in &files {

@@ -52,8 +52,17 @@ pub struct Cluster {
     network: Network,
     coordination: CoordinationService,
     server: madsim::task::NodeId,
+    server_state: Serving,
     nodes: BTreeMap<NodeId, Machine>,
     clients: BTreeMap<u64, madsim::task::NodeId>,
+}
+
+/// What the process of the coordination service does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serving {
+    Up,
+    Paused,
+    Down,
 }
 
 struct Machine {
@@ -87,6 +96,7 @@ impl Cluster {
             network,
             coordination,
             server,
+            server_state: Serving::Up,
             nodes: BTreeMap::new(),
             clients: BTreeMap::new(),
             settings,
@@ -110,6 +120,39 @@ impl Cluster {
             // It ends with its machine.
             let _ = service.serve(coordination_address()).await;
         });
+    }
+
+    /// The process of the coordination service dies. What it has answered stays.
+    pub fn kill_coordination(&mut self) {
+        self.resume_coordination();
+        if std::mem::replace(&mut self.server_state, Serving::Down) != Serving::Down {
+            self.simulator.kill(self.server);
+        }
+    }
+
+    /// The coordination service starts again, if it is down.
+    pub fn restart_coordination(&mut self) {
+        if self.server_state == Serving::Down {
+            self.server_state = Serving::Up;
+            self.simulator.restart(self.server);
+            self.serve_coordination(self.server);
+        }
+    }
+
+    /// The coordination service stands still, unless it is down.
+    pub fn pause_coordination(&mut self) {
+        if self.server_state == Serving::Up {
+            self.server_state = Serving::Paused;
+            self.simulator.pause(self.server);
+        }
+    }
+
+    /// The coordination service goes on where it stood.
+    pub fn resume_coordination(&mut self) {
+        if self.server_state == Serving::Paused {
+            self.server_state = Serving::Up;
+            self.simulator.resume(self.server);
+        }
     }
 
     fn on_machine(&self, id: madsim::task::NodeId) -> madsim::runtime::NodeHandle {

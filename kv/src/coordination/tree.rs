@@ -231,6 +231,11 @@ impl Tree {
         })
     }
 
+    /// The names of a znode's children, as an onlooker sees them.
+    pub fn peek_children<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        children_of(&self.znodes, path)
+    }
+
     /// Lists the names of a znode's children and watches the list, in one step.
     ///
     /// # Errors

@@ -82,6 +82,7 @@ impl Cast {
                 let mut replicas = members.iter().copied().filter(|member| *member != writer);
                 nodes(&[replicas.nth(usize::from(index))?])
             }
+            Target::Elector(shard) => nodes(&[shards[&shard].elector?]),
             Target::Shard(shard) => nodes(&self.members[&shard]),
             Target::Majority(shard) => nodes(drawn(shard).0),
             Target::Minority(shard) => nodes(drawn(shard).1),
@@ -138,6 +139,7 @@ pub(super) mod tests {
             epoch: kv_core::Epoch(1),
             writer: Some(NodeId(3 * shard + 1)),
             members: (1..=3).map(|index| NodeId(3 * shard + index)).collect(),
+            elector: (shard == 1).then_some(NodeId(5)),
         };
         let shards = BTreeMap::from([(0, roles(0)), (1, roles(1))]);
         Cast::among(&scenario.faults[0].action, &shards, 6, 7, 0).unwrap()
@@ -166,6 +168,7 @@ pub(super) mod tests {
             epoch: kv_core::Epoch(1),
             writer: None,
             members: (1..=3).map(NodeId).collect(),
+            elector: None,
         };
         let shards = BTreeMap::from([(0, roles)]);
         assert_eq!(

@@ -25,6 +25,8 @@ pub(super) enum Harm {
     Restart(NodeId),
     /// A node stands still.
     Pause(NodeId),
+    /// The coordination service answers nobody.
+    Coordination(Outage),
     /// Messages on one direction of a link are disturbed.
     Disturb(NodeId, NodeId, Disturbance),
     /// A node's session ends.
@@ -42,10 +44,23 @@ pub(super) enum Harm {
     SlowDisk(NodeId, Duration),
 }
 
+/// Why the coordination service answers nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outage {
+    /// Its process is dead.
+    Down,
+    /// Its process stands still.
+    Paused,
+}
+
 /// What the action does to whom.
 pub(super) fn harms(action: &Action, cast: &Cast, node_count: u16) -> Vec<Harm> {
-    let each = |group: &Group, harm: &dyn Fn(NodeId) -> Harm| {
+    let each = |group: &Group, harm: &dyn Fn(NodeId) -> Harm| -> Vec<Harm> {
         cast.nodes(group).into_iter().map(harm).collect()
+    };
+    let outage = |group: &Group, outage| {
+        let hit = cast.places(group).contains(&Place::Coordination);
+        hit.then_some(Harm::Coordination(outage))
     };
     match action {
         Action::Isolate { group, from } => {
@@ -83,9 +98,17 @@ pub(super) fn harms(action: &Action, cast: &Cast, node_count: u16) -> Vec<Harm> 
                 .collect()
         }
         Action::PowerLoss(group) => each(group, &|node| Harm::Down { node, power: true }),
-        Action::Kill(group) => each(group, &|node| Harm::Down { node, power: false }),
+        Action::Kill(group) => {
+            let mut harms = each(group, &|node| Harm::Down { node, power: false });
+            harms.extend(outage(group, Outage::Down));
+            harms
+        }
         Action::Restart(group) => each(group, &Harm::Restart),
-        Action::Pause(group) => each(group, &Harm::Pause),
+        Action::Pause(group) => {
+            let mut harms = each(group, &Harm::Pause);
+            harms.extend(outage(group, Outage::Paused));
+            harms
+        }
         Action::SessionLoss(group) => each(group, &Harm::LoseSession),
         Action::Clock {
             nodes,

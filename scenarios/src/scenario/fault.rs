@@ -46,13 +46,13 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Trigger {
-    /// Whose writer.
+    /// Whose writer, or election.
     pub shard: u16,
     /// What happens to it.
     pub turn: Turn,
 }
 
-/// What can happen to a writer.
+/// What can happen to a writer, or on the way to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// A node became the writer of a new epoch.
@@ -63,14 +63,17 @@ pub enum Turn {
     Released,
     /// A writer gave entries up (R9).
     RolledBack,
+    /// Somebody holds the lock of the shard's elections.
+    ElectionStarted,
 }
 
 impl Turn {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::Elected, "elected"),
-        (Self::Demoted, "demoted"),
-        (Self::Released, "released"),
-        (Self::RolledBack, "rolled back"),
+    const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::Elected, "writer", "elected"),
+        (Self::Demoted, "writer", "demoted"),
+        (Self::Released, "writer", "released"),
+        (Self::RolledBack, "writer", "rolled back"),
+        (Self::ElectionStarted, "election", "started"),
     ];
 }
 
@@ -109,7 +112,7 @@ pub enum UnknownTrigger {
     /// After `when`.
     #[error(
         "unknown trigger \"{0}\"; allowed: \"writer(SHARD) elected\", \"writer(SHARD) demoted\", \
-         \"writer(SHARD) released\", \"writer(SHARD) rolled back\""
+         \"writer(SHARD) released\", \"writer(SHARD) rolled back\", \"election(SHARD) started\""
     )]
     When(String),
     /// After `after`.
@@ -124,10 +127,12 @@ impl FromStr for Trigger {
 
     fn from_str(text: &str) -> Result<Self, UnknownTrigger> {
         let parse = || {
-            let (shard, turn) = text.trim().strip_prefix("writer(")?.split_once(')')?;
-            let (turn, _) = Turn::ALL
+            let (whose, rest) = text.trim().split_once('(')?;
+            let (shard, turn) = rest.split_once(')')?;
+            let named = (whose.trim(), turn.trim());
+            let (turn, ..) = Turn::ALL
                 .into_iter()
-                .find(|(_, name)| *name == turn.trim())?;
+                .find(|(_, whose, name)| (*whose, *name) == named)?;
             let shard = shard.trim().parse().ok()?;
             Some(Self { shard, turn })
         };
@@ -145,9 +150,9 @@ impl TryFrom<String> for Trigger {
 
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Turn::ALL.iter().find(|(turn, _)| *turn == self.turn);
-        let (_, name) = name.expect("every turn has a name");
-        write!(f, "writer({}) {name}", self.shard)
+        let named = Turn::ALL.iter().find(|(turn, ..)| *turn == self.turn);
+        let (_, whose, name) = named.expect("every turn has a name");
+        write!(f, "{whose}({}) {name}", self.shard)
     }
 }
 
@@ -450,6 +455,7 @@ mod tests {
             "writer(1) demoted",
             "writer(0) released",
             "writer(0) rolled back",
+            "election(1) started",
         ] {
             assert_eq!(text.parse::<Trigger>().unwrap().to_string(), text);
         }
@@ -463,6 +469,8 @@ mod tests {
         for text in [
             "writer(0)",
             "writer(0) dies",
+            "writer(0) started",
+            "election(0) elected",
             "replica(0, 1) elected",
             "writer(x) elected",
         ] {

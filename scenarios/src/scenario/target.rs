@@ -15,6 +15,8 @@ pub enum Target {
     Writer(u16),
     /// The replicas of the shard (all but the writer) in the order of their ids, counted from 0.
     Replica(u16, u16),
+    /// Who runs the election of the shard's writer at the moment.
+    Elector(u16),
     /// Every member of the shard.
     Shard(u16),
     /// More than half of the shard's members, drawn from the seed.
@@ -36,8 +38,8 @@ pub enum Target {
 }
 
 /// What a target may be, for messages.
-pub const TARGETS: &str = "writer(SHARD), replica(SHARD, INDEX), shard(SHARD), majority(SHARD), minority(SHARD), \
-                           any(SHARD), any, node(ID), all, coordination, clients";
+pub const TARGETS: &str = "writer(SHARD), replica(SHARD, INDEX), elector(SHARD), shard(SHARD), majority(SHARD), \
+                           minority(SHARD), any(SHARD), any, node(ID), all, coordination, clients";
 
 /// A text that is no target; its message lists those there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,7 @@ fn parse(text: &str) -> Option<Target> {
     Some(match (role.trim(), numbers.as_slice()) {
         ("writer", [shard]) => Target::Writer(*shard),
         ("replica", [shard, index]) => Target::Replica(*shard, *index),
+        ("elector", [shard]) => Target::Elector(*shard),
         ("shard", [shard]) => Target::Shard(*shard),
         ("majority", [shard]) => Target::Majority(*shard),
         ("minority", [shard]) => Target::Minority(*shard),
@@ -84,6 +87,7 @@ impl fmt::Display for Target {
         match self {
             Self::Writer(shard) => write!(f, "writer({shard})"),
             Self::Replica(shard, index) => write!(f, "replica({shard}, {index})"),
+            Self::Elector(shard) => write!(f, "elector({shard})"),
             Self::Shard(shard) => write!(f, "shard({shard})"),
             Self::Majority(shard) => write!(f, "majority({shard})"),
             Self::Minority(shard) => write!(f, "minority({shard})"),
@@ -132,6 +136,20 @@ pub enum NoSuchTarget {
         /// The target.
         target: Target,
     },
+    /// A place where only what runs on a server makes sense.
+    #[error(
+        "{target} is no node, and this fault hits nodes and coordination only; allowed: {TARGETS} without the last one"
+    )]
+    NotAServer {
+        /// The target.
+        target: Target,
+    },
+    /// An election that cannot take place.
+    #[error("{target} cannot exist: with replication_factor 1 nobody is elected")]
+    NoElection {
+        /// The target.
+        target: Target,
+    },
     /// Nobody at all.
     #[error("no target is named; allowed: {TARGETS}")]
     Nobody,
@@ -164,6 +182,7 @@ impl Target {
         match self {
             Self::Writer(shard)
             | Self::Replica(shard, _)
+            | Self::Elector(shard)
             | Self::Shard(shard)
             | Self::Majority(shard)
             | Self::Minority(shard)
@@ -178,6 +197,7 @@ impl Target {
                     replication_factor,
                 })
             }
+            Self::Elector(_) if replication_factor < 2 => Err(NoSuchTarget::NoElection { target }),
             Self::Minority(_) if replication_factor < 3 => Err(NoSuchTarget::Replica {
                 target,
                 replication_factor,
@@ -240,6 +260,7 @@ mod tests {
         for text in [
             "writer(0)",
             "replica(0, 1)",
+            "elector(1)",
             "shard(1)",
             "majority(0)",
             "minority(1)",

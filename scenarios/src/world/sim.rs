@@ -12,10 +12,12 @@ use bytes::Bytes;
 use checker::{EventKind, Function, NodeEvent};
 use kv::client::ClientOptions;
 use kv::config::Timing;
+use kv::coordination::registry::shard_lock;
 use kv::error::Outcome;
 use kv::handle::Status;
 use kv_core::{Level, NodeId, ShardId};
 use sim::cluster::{Cluster, Settings};
+use sim::coordination::CoordinationService;
 use sim::network::{self, Weather};
 use sim::recorder::Recorder;
 use tokio::sync::Mutex;
@@ -74,6 +76,7 @@ impl Stage for SimStage {
                 start,
                 recorder,
                 addresses,
+                coordination: cluster.coordination().clone(),
                 cluster: Mutex::new(cluster),
             };
             let played = script(Arc::new(world)).await;
@@ -90,6 +93,7 @@ struct SimWorld {
     start: Instant,
     recorder: Arc<Recorder>,
     addresses: Vec<String>,
+    coordination: CoordinationService,
     cluster: Mutex<Cluster>,
 }
 
@@ -123,6 +127,7 @@ impl World for SimWorld {
             epoch: record.epoch,
             writer: record.writer.map(|writer| writer.node),
             members: record.voters,
+            elector: self.coordination.holder_of(&shard_lock(shard)),
         })
     }
 
@@ -177,6 +182,10 @@ impl World for SimWorld {
             Act::Start(node) => cluster.restart(*node),
             Act::Pause(node) => cluster.pause(*node),
             Act::Resume(node) => cluster.resume(*node),
+            Act::KillCoordination => cluster.kill_coordination(),
+            Act::StartCoordination => cluster.restart_coordination(),
+            Act::PauseCoordination => cluster.pause_coordination(),
+            Act::ResumeCoordination => cluster.resume_coordination(),
             Act::LoseSession(node) => {
                 if let Some(session) = cluster.coordination().session_of(*node) {
                     cluster.coordination().ignore_session(session);

@@ -224,6 +224,7 @@ impl World for FakeWorld {
             epoch: Epoch(shard.epoch()),
             writer: Some(shard.writer),
             members: shard.members.iter().copied().collect(),
+            elector: None,
         })
     }
 

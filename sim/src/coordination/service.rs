@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kv::coordination::registry::node_path;
+use kv::coordination::registry::{NODES, node_of, node_path};
 use kv::coordination::tree::Tree;
 use kv::coordination::{CoordinationError, Znode};
 use kv_core::{NodeId, SessionId};
@@ -135,6 +135,21 @@ impl CoordinationService {
     #[must_use]
     pub fn session_of(&self, node: NodeId) -> Option<SessionId> {
         self.peek(&node_path(node))?.owner
+    }
+
+    /// The node whose session holds a lock: the first in its queue, if that session is a registered node's.
+    #[must_use]
+    pub fn holder_of(&self, lock: &str) -> Option<NodeId> {
+        let state = self.state();
+        let owner = |path: &str| state.tree.peek(path)?.owner;
+        let number = |name: &&str| Some(name.rsplit_once('-')?.1.parse::<u64>().ok());
+        let first = state.tree.peek_children(lock).min_by_key(number)?;
+        let holder = owner(&format!("{lock}/{first}"))?;
+        let mut nodes = state.tree.peek_children(NODES);
+        nodes.find_map(|name| {
+            let path = format!("{NODES}/{name}");
+            node_of(&path).filter(|_| owner(&path) == Some(holder))
+        })
     }
 
     /// What a znode holds, seen from outside.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::{Located, Span};
-use crate::scenario::fault::{Action, Disturbance, End, Fault, Kind, Start};
+use crate::scenario::fault::{Action, Disturbance, End, Fault, Kind, Start, Turn};
 use crate::scenario::{Cluster, Group, Length, NoSuchTarget, Problem, Target, file};
 
 /// What a fault is held against.
@@ -47,6 +47,13 @@ impl Rules<'_> {
                 let target = Target::Writer(when.get_ref().shard);
                 let shards = self.cluster.config.shards;
                 Err((when.span(), NoSuchTarget::Shard { target, shards }.into()))
+            }
+            (None, Some(when), None)
+                if when.get_ref().turn == Turn::ElectionStarted
+                    && self.cluster.config.replication_factor < 2 =>
+            {
+                let target = Target::Elector(when.get_ref().shard);
+                Err((when.span(), NoSuchTarget::NoElection { target }.into()))
             }
             (None, Some(when), None) => Ok(Start::When(*when.get_ref())),
             (None, None, Some(after)) => Ok(Start::After(*after.get_ref())),
@@ -167,20 +174,24 @@ impl Rules<'_> {
         Ok((action, span))
     }
 
-    /// No group is empty, and only links lead to other places than nodes.
+    /// No group is empty. Links lead everywhere, processes are those of nodes and of the coordination service, and all
+    /// else is of nodes only.
     fn hits_somebody(&self, action: &Action, span: &Span) -> Located<()> {
-        let links = action.kind() == Kind::Partition;
+        let fits = |target: &Target| match action.kind() {
+            Kind::Partition => true,
+            Kind::Kill | Kind::Pause => target.is_node() || *target == Target::Coordination,
+            _ => target.is_node(),
+        };
         for group in action.groups() {
             if group.0.is_empty() {
                 return Err((span.clone(), NoSuchTarget::Nobody.into()));
             }
-            if let Some(target) = group
-                .0
-                .iter()
-                .copied()
-                .find(|target| !links && !target.is_node())
-            {
-                return Err((span.clone(), NoSuchTarget::NotANode { target }.into()));
+            if let Some(target) = group.0.iter().copied().find(|target| !fits(target)) {
+                let problem = match action.kind() {
+                    Kind::Kill | Kind::Pause => NoSuchTarget::NotAServer { target },
+                    _ => NoSuchTarget::NotANode { target },
+                };
+                return Err((span.clone(), problem.into()));
             }
         }
         Ok(())
