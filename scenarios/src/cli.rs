@@ -3,8 +3,10 @@
 //! Results go to stdout, the progress bar and errors to stderr. Exit codes: 0 as expected, 1 not as expected, 2 usage or
 //! unreadable input, 3 something that must hold could not be judged.
 
+mod colour;
 mod seeds;
 mod shrink;
+mod soak;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use crate::error::{Error, NotSimulated};
 use crate::matrix::Matrix;
 use crate::runner::{Batch, Options, check_supported, run_all, run_seed};
 use crate::scenario::{SEEDS_TO_SHOW_HARM, Scenario};
+use crate::story::Around;
 use crate::summary::Summary;
 use crate::world::Stage;
 use crate::{story, suite};
@@ -79,12 +82,25 @@ enum Command {
         /// Which protocol; what the file says, if nothing is given.
         #[arg(long)]
         fencing: Option<FencingFlag>,
+        /// Only what matters for this: `verdict`, a key, a time such as 12.5s, or the index of an event.
+        #[arg(long, value_name = "EVIDENCE")]
+        around: Option<Around>,
     },
     /// Makes a failing run small: writes a scenario file that breaks the same guarantee by itself.
     #[command(
         after_help = "Exit codes: 0 the file is written, 2 usage, unreadable input, or nothing is violated."
     )]
     Shrink(shrink::ShrinkFlags),
+    /// Runs fresh random seeds until stopped, and keeps every failure with a small scenario that reproduces it.
+    #[command(
+        after_help = "Exit codes: 0 nothing found, 1 something found, 2 usage or unreadable input."
+    )]
+    Soak(soak::SoakFlags),
+    /// Joins what several machines found: one line for each kind of failure.
+    #[command(
+        after_help = "Exit codes: 0 nothing found, 1 something found, 2 usage or unreadable input."
+    )]
+    Merge(soak::MergeFlags),
 }
 
 #[derive(Debug, Args)]
@@ -151,13 +167,22 @@ pub fn main() -> ExitCode {
                     scenario,
                     seed,
                     fencing,
+                    around,
                 }),
             ..
-        } => replay(&scenario, seed, fencing.map(Fencing::from)),
+        } => replay(&scenario, seed, fencing.map(Fencing::from), around.as_ref()),
         Arguments {
             command: Some(Command::Shrink(flags)),
             ..
         } => shrink::run(&flags),
+        Arguments {
+            command: Some(Command::Soak(flags)),
+            ..
+        } => soak::run(&flags),
+        Arguments {
+            command: Some(Command::Merge(flags)),
+            ..
+        } => soak::merge(&flags),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -261,6 +286,7 @@ fn replay(
     name_or_file: &str,
     seed: Option<u64>,
     fencing: Option<Fencing>,
+    around: Option<&Around>,
 ) -> Result<ExitCode, Error> {
     let scenario = suite::find(name_or_file)?;
     let Some(seed) = seed.or(scenario.seed) else {
@@ -279,7 +305,16 @@ fn replay(
         }],
     )?;
     let (report, played) = run_seed(&*stage, &scenario, seed);
-    print(&story::tell(&scenario, &report, &played));
+    let story = match around {
+        None => story::tell(&scenario, &report, &played),
+        Some(around) => {
+            let told = story::tell_around(around, &scenario, &report, &played);
+            told.ok_or_else(|| Error::NothingThere {
+                around: around.to_string(),
+            })?
+        }
+    };
+    print(&colour::for_people(story));
     let violated = report
         .verdicts
         .iter()

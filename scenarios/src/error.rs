@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::scenario::{Kind, Problem};
+use crate::soak::NoSoak;
 
 /// Why nothing was run, or nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,18 @@ pub enum Error {
         /// What was to be violated.
         guarantee: &'static str,
     },
+    /// A replay around something that is not in the run.
+    #[error(
+        "there is nothing around \"{around}\" in this run; name `verdict` (if something is violated), a key such as k0, \
+         a time such as 12.5s, or the index of an event"
+    )]
+    NothingThere {
+        /// What was asked for.
+        around: String,
+    },
+    /// A folder that is none of a soak, or of another version.
+    #[error(transparent)]
+    Soak(#[from] NoSoak),
     /// A fault that the world cannot do.
     #[error(
         "the world \"{world}\" cannot do the fault {kind}, which {scenario} asks for: {reason}"

@@ -12,6 +12,7 @@
 //! | `summary.rs`, `matrix.rs` | what many runs came to; all of it in one table |
 //! | `story.rs` | one run told event by event |
 //! | `shrink.rs` | a failing run made small |
+//! | `soak.rs` | fresh seeds without end; what several machines found, joined |
 //! | `cli.rs` | the command line |
 
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod runner;
 pub mod scenario;
 pub mod seed;
 pub mod shrink;
+pub mod soak;
 pub mod story;
 pub mod suite;
 pub mod summary;

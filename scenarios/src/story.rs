@@ -3,6 +3,7 @@
 //! Left out is what would only be noise: each entry's way onto each disk. What proves a violation is marked where it
 //! happens, whatever it is.
 
+mod around;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +19,37 @@ use crate::play::Played;
 use crate::runner::SeedReport;
 use crate::scenario::{Length, Scenario, fencing_name};
 
+pub use around::Around;
+
 /// Tells a run.
 #[must_use]
 pub fn tell(scenario: &Scenario, report: &SeedReport, played: &Played) -> String {
+    told(scenario, report, played, None)
+}
+
+/// Tells of a run what matters for one thing in it; nothing, if there is no such thing.
+#[must_use]
+pub fn tell_around(
+    around: &Around,
+    scenario: &Scenario,
+    report: &SeedReport,
+    played: &Played,
+) -> Option<String> {
+    let kept = around::cut(around, scenario, played, &evidence(report))?;
+    Some(told(scenario, report, played, Some(kept)))
+}
+
+fn told(
+    scenario: &Scenario,
+    report: &SeedReport,
+    played: &Played,
+    kept: Option<BTreeSet<u64>>,
+) -> String {
     let mut teller = Teller {
         text: String::new(),
         evidence: evidence(report),
+        kept,
+        left_out: 0,
         writers: BTreeMap::new(),
         homes: BTreeMap::new(),
         published: BTreeMap::new(),
@@ -62,6 +88,10 @@ fn evidence(report: &SeedReport) -> BTreeSet<u64> {
 struct Teller {
     text: String,
     evidence: BTreeSet<u64>,
+    /// The places of what is told; everything, if nothing is said.
+    kept: Option<BTreeSet<u64>>,
+    /// How many lines were left out since the last one told.
+    left_out: usize,
     /// Who believes to be the writer of which shard, in which epoch.
     writers: BTreeMap<u64, (u32, u64)>,
     /// Which shard a node is a member of.
@@ -109,13 +139,31 @@ impl Teller {
                 }
                 _ => match history.next() {
                     Some(event) => self.client(event)?,
-                    None => return Ok(()),
+                    None => return self.gap(),
                 },
             }
         }
     }
 
+    /// Says how many lines were left out.
+    fn gap(&mut self) -> std::fmt::Result {
+        match std::mem::take(&mut self.left_out) {
+            0 => Ok(()),
+            1 => writeln!(self.text, "            ... one line left out"),
+            lines => writeln!(self.text, "            ... {lines} lines left out"),
+        }
+    }
+
     fn line(&mut self, time: u64, index: u64, who: &str, what: &str) -> std::fmt::Result {
+        if self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| !kept.contains(&index))
+        {
+            self.left_out += 1;
+            return Ok(());
+        }
+        self.gap()?;
         let mark = if self.evidence.contains(&index) {
             ">>"
         } else {

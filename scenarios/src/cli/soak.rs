@@ -1,0 +1,165 @@
+//! `cargo sim soak` and `cargo sim merge`.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kv_core::Fencing;
+use serde_json::json;
+
+use super::{FencingFlag, print, runs_folder, stage};
+use crate::error::Error;
+use crate::runner::{Batch, check_supported};
+use crate::scenario::{Length, Scenario};
+use crate::soak::{self, Plan};
+use crate::suite;
+
+/// What to run for how long.
+#[derive(Debug, Args)]
+pub(super) struct SoakFlags {
+    /// Scenarios of the suite or scenario files; without any, the whole suite.
+    #[arg(value_name = "NAME|FILE")]
+    scenarios: Vec<String>,
+    /// How long, such as 1h; without it, until it is stopped with Ctrl-C. What was found by then is in the folder.
+    #[arg(long = "for", value_name = "LENGTH")]
+    length: Option<Length>,
+    /// The most runs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
+    /// Which part of the seeds, such as 3/16: the parts 0/16 to 15/16 of one --start share none.
+    #[arg(long, value_name = "K/N", default_value = "0/1")]
+    shard: Part,
+    /// The first seed [default: a random one].
+    #[arg(long, value_name = "N")]
+    start: Option<u64>,
+    /// Which protocol.
+    #[arg(long, default_value = "epoch")]
+    fencing: FencingFlag,
+    /// How many runs at once [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Where failures are kept [default: `runs/soak` in the repository].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// What to join.
+#[derive(Debug, Args)]
+pub(super) struct MergeFlags {
+    /// The folders of soaks.
+    #[arg(value_name = "DIR", required = true)]
+    folders: Vec<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One part of several.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    index: u64,
+    count: u64,
+}
+
+/// A text that is no part.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this is no part; write its number from 0 on and how many there are, such as 3/16")]
+struct NoPart;
+
+impl FromStr for Part {
+    type Err = NoPart;
+
+    fn from_str(text: &str) -> Result<Self, NoPart> {
+        let (index, count) = text.split_once('/').ok_or(NoPart)?;
+        let index = index.trim().parse().map_err(|_| NoPart)?;
+        let count = count.trim().parse().map_err(|_| NoPart)?;
+        (index < count)
+            .then_some(Self { index, count })
+            .ok_or(NoPart)
+    }
+}
+
+/// Soaks, and says what was found.
+pub(super) fn run(flags: &SoakFlags) -> Result<ExitCode, Error> {
+    let fencing = Fencing::from(flags.fencing);
+    let named = flags.scenarios.iter().map(|name| suite::find(name));
+    let scenarios: Vec<Scenario> = if flags.scenarios.is_empty() {
+        suite::all()?
+    } else {
+        named.collect::<Result<_, _>>()?
+    };
+    let scenarios = scenarios
+        .iter()
+        .map(|scenario| scenario.under(fencing).into());
+    let scenarios: Vec<Arc<Scenario>> = scenarios.collect();
+    let stage = stage()?;
+    let batch = |scenario: &Arc<Scenario>| Batch {
+        scenario: scenario.clone(),
+        seeds: Vec::new(),
+    };
+    let batches: Vec<Batch> = scenarios.iter().map(batch).collect();
+    check_supported(&*stage, &batches)?;
+    // Far from the small seeds that everybody tries, and short enough to be typed.
+    let start = flags.start.unwrap_or_else(|| fresh() >> 24);
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let plan = Plan {
+        scenarios,
+        start,
+        shard: (flags.shard.index, flags.shard.count),
+        runs_max: flags.runs,
+        jobs: flags.jobs.map_or(cores, usize::from),
+        out: flags
+            .out
+            .clone()
+            .unwrap_or_else(|| runs_folder().join("soak")),
+        commit: commit(),
+    };
+    let (index, count, out) = (flags.shard.index, flags.shard.count, plan.out.display());
+    print(&format!(
+        "soak: seeds from {start}, part {index}/{count}, into {out}\n"
+    ));
+    let bar = ProgressBar::new_spinner(); // On stderr, and only where a person looks.
+    let style = ProgressStyle::with_template("{elapsed_precise} {spinner} {msg}");
+    bar.set_style(style.expect("the template is right"));
+    let stop = || flags.length.is_some_and(|length| bar.elapsed() >= length.0);
+    let tally = soak::soak(&*stage, &plan, &stop, &|tally| {
+        bar.set_message(format!("{} runs, {} failed", tally.runs, tally.found));
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    let tally = tally?;
+    print(&format!("{} runs, {} failed\n", tally.runs, tally.found));
+    Ok(ExitCode::from(u8::from(tally.found > 0)))
+}
+
+/// A number that nobody chose: a soak is about runs that nobody has seen. Each `RandomState` has random keys.
+fn fresh() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// The commit of the repository that this program was built in.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]);
+    let output = git.output().ok().filter(|output| output.status.success());
+    let commit = output.and_then(|output| String::from_utf8(output.stdout).ok());
+    commit.map_or("unknown".to_owned(), |commit| commit.trim().to_owned())
+}
+
+/// Joins folders, and prints one line for each kind of failure.
+pub(super) fn merge(flags: &MergeFlags) -> Result<ExitCode, Error> {
+    let kinds = soak::merge(&flags.folders)?;
+    if flags.json {
+        print(&format!("{:#}\n", json!(kinds)));
+    } else if kinds.is_empty() {
+        print("nothing was found\n");
+    } else {
+        print(&soak::table(&kinds));
+    }
+    Ok(ExitCode::from(u8::from(!kinds.is_empty())))
+}
