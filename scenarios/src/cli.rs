@@ -295,7 +295,7 @@ fn replay(
         });
     };
     let fencing = fencing.unwrap_or(scenario.fencing());
-    let scenario = Arc::new(scenario.under(fencing));
+    let scenario = Arc::new(scenario.under(fencing)).drawn(seed);
     let stage = stage()?;
     check_supported(
         &*stage,

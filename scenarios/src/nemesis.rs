@@ -221,11 +221,12 @@ impl Nemesis {
             Harm::Restart(node) => {
                 self.world.act(&Act::Kill(*node)).await;
                 if !harmed.down.contains_key(node) {
-                    self.world.act(&Act::Start(*node)).await;
+                    self.start(*node, &harmed).await;
                 }
             }
             Harm::Pause(node) => {
-                if raise(&mut harmed.paused, *node) {
+                // One that is down cannot stand still before it is up again.
+                if raise(&mut harmed.paused, *node) && !harmed.down.contains_key(node) {
                     self.world.act(&Act::Pause(*node)).await;
                 }
             }
@@ -261,6 +262,14 @@ impl Nemesis {
         }
     }
 
+    /// Starts a node, which stands still at once where another fault still wants that.
+    async fn start(&self, node: NodeId, harmed: &Harmed) {
+        self.world.act(&Act::Start(node)).await;
+        if harmed.paused.contains_key(&node) {
+            self.world.act(&Act::Pause(node)).await;
+        }
+    }
+
     async fn heal(&self, index: usize, harm: &Harm) {
         let mut harmed = self.harmed.lock().await;
         match harm {
@@ -271,7 +280,7 @@ impl Nemesis {
             }
             Harm::Down { node, .. } => {
                 if lower(&mut harmed.down, *node) {
-                    self.world.act(&Act::Start(*node)).await;
+                    self.start(*node, &harmed).await;
                 }
             }
             Harm::Pause(node) => {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::folder;
 use crate::play::{Failure, Played, script};
-use crate::scenario::Scenario;
+use crate::scenario::{Kind, Scenario};
 use crate::world::Stage;
 
 /// A scenario, under its protocol, with the seeds to run.
@@ -72,6 +72,7 @@ impl SeedReport {
 #[must_use]
 pub fn run_seed(stage: &dyn Stage, scenario: &Arc<Scenario>, seed: u64) -> (SeedReport, Played) {
     quiet_panics();
+    let scenario = &scenario.drawn(seed);
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(format!("{THREAD_PREFIX}{seed}"));
         let run = thread.spawn_scoped(scope, || {
@@ -187,7 +188,7 @@ pub fn run_all(
     let trouble: Mutex<Option<Error>> = Mutex::new(None);
     let worker = || {
         while let Some((batch, seed)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let scenario = &batches[*batch].scenario;
+            let scenario = &batches[*batch].scenario.drawn(*seed);
             let (report, played) = run_seed(stage, scenario, *seed);
             if let Err(error) = keep(options, scenario, &report, &played) {
                 next.store(work.len(), Ordering::Relaxed); // The others stop, too.
@@ -237,12 +238,9 @@ fn keep(
 /// Names the first fault that it cannot do.
 pub fn check_supported(stage: &dyn Stage, batches: &[Batch]) -> Result<(), Error> {
     for batch in batches {
-        for kind in batch
-            .scenario
-            .faults
-            .iter()
-            .map(|fault| fault.action.kind())
-        {
+        let drawn = batch.scenario.random.iter().flat_map(|_| Kind::ALL);
+        let named = batch.scenario.faults.iter();
+        for kind in named.map(|fault| fault.action.kind()).chain(drawn) {
             if let Some(reason) = stage.lacks(kind) {
                 let (world, scenario) = (stage.name(), batch.scenario.id.clone());
                 return Err(Error::Refused {

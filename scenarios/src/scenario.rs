@@ -12,6 +12,7 @@ mod expect;
 mod fault;
 mod file;
 mod problem;
+mod random;
 mod script;
 mod target;
 mod validate;
@@ -31,6 +32,7 @@ pub use fault::{
     Action, Count, Counted, Disturbance, End, Fault, Kind, Start, Trigger, Turn, UnknownTrigger,
 };
 pub use problem::Problem;
+pub use random::Random;
 pub use script::Step;
 pub use target::{Group, NoSuchTarget, TARGETS, Target, UnknownTarget};
 
@@ -45,6 +47,8 @@ pub struct Scenario {
     pub title: String,
     /// The seed to run when none is asked for.
     pub seed: Option<u64>,
+    /// What each seed draws for itself: then there are no faults yet, and cluster and workload are not the final ones.
+    pub random: Option<Random>,
     /// What is started.
     pub cluster: Cluster,
     /// What the clients do.

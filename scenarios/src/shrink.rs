@@ -143,6 +143,7 @@ pub fn shrink(
     options: Options,
     progress: &dyn Fn(Progress),
 ) -> Result<Shrunk, Error> {
+    let scenario = &*Arc::new(scenario.clone()).drawn(seed);
     let run = run_seed(stage, &Arc::new(scenario.clone()), seed);
     let Some(guarantee) = choose(scenario, &run.0, options.guarantee) else {
         return Err(Error::NothingToShrink {

@@ -40,6 +40,7 @@ pub const SUITE: &[(&str, &str)] = suite![
     "rollback-fails",
     "single-node",
     "five-nodes",
+    "random",
 ];
 
 /// The names, for messages.

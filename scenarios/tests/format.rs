@@ -412,3 +412,36 @@ fn every_field_is_read() {
         Action::Split(groups) if groups.len() == 3
     ));
 }
+
+#[test]
+fn what_each_seed_draws_is_within_bounds_and_alone() {
+    let random = |fields: &str| refusal(&format!("name = \"x\"\nrandom = {{ {fields} }}\n"));
+    assert_eq!(
+        random("faults = 0, quiet = \"5s\""),
+        "bad.toml:2: faults is 0; allowed: 1 to 100"
+    );
+    assert_eq!(
+        random("faults = 3, quiet = \"26s\""),
+        "bad.toml:2: quiet is 26s; allowed: at most 25s, so that there is time for faults"
+    );
+    let with_fault = "name = \"x\"\nrandom = { faults = 3, quiet = \"5s\" }\n[[fault]]\nat = \"1s\"\nkill = \"any\"\n";
+    assert!(refusal(with_fault).starts_with("bad.toml:2: random draws the faults"));
+}
+
+#[test]
+fn an_election_needs_somebody_to_elect() {
+    let alone = |fault: &str| {
+        refusal(&format!(
+            "name = \"x\"\n[cluster]\nreplication_factor = 1\n[[fault]]\n{fault}\n"
+        ))
+    };
+    let why = "elector(0) cannot exist: with replication_factor 1 nobody is elected";
+    assert_eq!(
+        alone("at = \"1s\"\nkill = \"elector(0)\""),
+        format!("bad.toml:6: {why}")
+    );
+    assert_eq!(
+        alone("when = \"election(0) started\"\nkill = \"any\""),
+        format!("bad.toml:5: {why}")
+    );
+}

@@ -21,12 +21,24 @@ pub(super) struct File {
     pub(super) name: Spanned<String>,
     /// The seed to run when none is asked for: a file that reproduces one run has it.
     pub(super) seed: Option<u64>,
+    /// In place of faults: each seed draws its own, and the shape of the cluster and the workload.
+    pub(super) random: Option<Spanned<Random>>,
     pub(super) cluster: Option<Spanned<Cluster>>,
     pub(super) workload: Option<Spanned<Workload>>,
     #[serde(default)]
     pub(super) fault: Vec<Spanned<Fault>>,
     #[serde(default)]
     pub(super) expect: Expect,
+}
+
+/// `random = {…}`: what each seed draws for itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Random {
+    /// How many faults at most.
+    pub(super) faults: u32,
+    /// How long before the end of the workload all of them are over.
+    pub(super) quiet: Length,
 }
 
 /// `[cluster]`: what is started.

@@ -14,7 +14,9 @@ use toml::Spanned;
 
 use self::faults::Rules;
 use super::expect::Expected;
-use super::{Cluster, Engine, Expectations, Levels, Mix, Problem, Scenario, Workload, file};
+use super::{
+    Cluster, Engine, Expectations, Levels, Mix, Problem, Random, Scenario, Workload, file,
+};
 use crate::error::Error;
 
 type Span = Range<usize>;
@@ -57,6 +59,11 @@ fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
     }
     let cluster = cluster(written.cluster)?;
     let workload = workload(written.workload)?;
+    let has_faults = !written.fault.is_empty();
+    let random = written
+        .random
+        .map(|random| self::random(random, has_faults, &workload));
+    let random = random.transpose()?;
     let rules = Rules {
         cluster: &cluster,
         duration: workload.duration,
@@ -67,6 +74,7 @@ fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
         address: address.to_owned(),
         title: written.name.into_inner(),
         seed: written.seed,
+        random,
         faults: faults.collect::<Result<_, _>>()?,
         cluster,
         workload,
@@ -238,6 +246,47 @@ fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
     };
     workload.script = script::steps(written.script, &workload)?;
     Ok(workload)
+}
+
+/// Room for a fault before the quiet time.
+const ROOM_FOR_FAULTS: Duration = Duration::from_secs(5);
+
+fn random(
+    written: Spanned<file::Random>,
+    has_faults: bool,
+    workload: &Workload,
+) -> Located<Random> {
+    let span = written.span();
+    let file::Random { faults, quiet } = written.into_inner();
+    let refuse = |problem| Err((span, problem));
+    if has_faults || !workload.script.is_empty() {
+        let why =
+            "draws the faults and the operations; remove random, or every [[fault]] and the script";
+        return refuse(Problem::Contradiction {
+            field: "random",
+            why: why.to_owned(),
+        });
+    }
+    if !(1..=100).contains(&faults) {
+        return refuse(Problem::Range {
+            field: "faults",
+            given: faults.to_string(),
+            allowed: "1 to 100".to_owned(),
+        });
+    }
+    let most = workload.duration.saturating_sub(ROOM_FOR_FAULTS);
+    if quiet.0 > most {
+        let (given, most) = (quiet.to_string(), super::Length(most));
+        return refuse(Problem::Range {
+            field: "quiet",
+            given,
+            allowed: format!("at most {most}, so that there is time for faults"),
+        });
+    }
+    Ok(Random {
+        faults,
+        quiet: quiet.0,
+    })
 }
 
 fn mix(written: Option<Spanned<file::Mix>>, default: Mix) -> Located<Mix> {
