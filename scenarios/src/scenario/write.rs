@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::expect::Expected;
 use super::{
-    Action, Disturbance, End, Engine, Fault, Group, Length, Random, Scenario, Start, Workload, fencing_name,
+    Action, Disturbance, End, Engine, Fault, Group, Length, Random, Scenario, Start, Workload,
+    fencing_name,
 };
 
 pub(super) fn write(scenario: &Scenario) -> String {
@@ -28,7 +29,10 @@ fn head(text: &mut String, scenario: &Scenario) -> std::fmt::Result {
     }
     if let Some(Random { faults, quiet }) = scenario.random {
         let quiet = Length(quiet);
-        writeln!(text, "random = {{ faults = {faults}, quiet = \"{quiet}\" }}")?;
+        writeln!(
+            text,
+            "random = {{ faults = {faults}, quiet = \"{quiet}\" }}"
+        )?;
     }
     let (cluster, config) = (&scenario.cluster, &scenario.cluster.config);
     writeln!(text, "\n[cluster]\nshards = {}", config.shards)?;
