@@ -1,8 +1,8 @@
-//! The matrix in the README is the one that this commit produces.
+//! What the README and the pages in `docs/` show is what this commit produces.
 //!
-//! Goal: nobody reads a figure that the code does not give.
-//! Method: the whole suite as `cargo sim` runs it, its matrix compared with the README's line by line. `BLESS=1` writes the
-//! README anew.
+//! Goal: nobody reads a figure or a failure that the code does not give.
+//! Method: the whole suite as `cargo sim` runs it, its matrix compared with the README's line by line (`BLESS=1` writes the
+//! README anew); and each failure of `docs/faults.md` replayed from its file, under both protocols.
 #![cfg(madsim)]
 
 use std::path::Path;
@@ -38,4 +38,23 @@ fn the_matrix_in_the_readme_is_the_one_that_the_suite_gives() {
         shown, matrix,
         "run this test with BLESS=1 to write the README anew"
     );
+}
+
+#[test]
+fn the_failures_in_the_docs_fail_under_none_and_hold_under_epoch() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults");
+    for name in ["lost-write", "split-brain", "writer-with-amnesia"] {
+        let file = docs.join(name).with_extension("toml");
+        for (fencing, expected) in [("none", 1), ("epoch", 0)] {
+            let mut replay = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+            replay.arg("replay").arg(&file).args(["--fencing", fencing]);
+            let output = replay.output().unwrap();
+            let story = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(
+                output.status.code(),
+                Some(expected),
+                "{name}, {fencing}: {story}"
+            );
+        }
+    }
 }
