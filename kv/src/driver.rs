@@ -6,7 +6,7 @@
 mod perform;
 mod requests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub(crate) struct Driver {
     timers: BTreeMap<Timer, Instant>,
     /// The clients that wait, and their deadlines.
     waiting: BTreeMap<RequestId, Waiting>,
-    deadlines: BTreeMap<(Instant, RequestId), ()>,
+    deadlines: BTreeSet<(Instant, RequestId)>,
     last_request: RequestId,
     /// Until when the lease of which session holds (R16), on the node's clock.
     lease: Option<Lease>,
@@ -105,7 +105,7 @@ impl Driver {
             agent,
             timers: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            deadlines: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             last_request: RequestId(0),
             lease: None,
             unsynced: VecDeque::new(),
@@ -221,7 +221,7 @@ impl Driver {
             self.timers.remove(&timer);
             self.step(Input::Timer(timer))?;
         }
-        while let Some((&(at, request), ())) = self.deadlines.first_key_value()
+        while let Some(&(at, request)) = self.deadlines.first()
             && at <= now
         {
             self.deadlines.remove(&(at, request));
@@ -232,12 +232,12 @@ impl Driver {
 
     fn next_wake(&self) -> Instant {
         let timer = self.timers.values().min().copied();
-        let deadline = self.deadlines.first_key_value().map(|((at, _), ())| *at);
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
         let far = Instant::now() + Duration::from_secs(3600);
         timer.into_iter().chain(deadline).min().unwrap_or(far)
     }
 
-    fn effect_timer(&mut self, timer: Timer) {
+    fn perform_set_timer(&mut self, timer: Timer) {
         use rand::Rng as _;
         let timing = &self.config.timing;
         let base = match timer {

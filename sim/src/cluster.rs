@@ -25,9 +25,10 @@ use crate::disk::SimDisk;
 use crate::network::{Network, Place};
 use crate::recorder::Recorder;
 
-/// How long a sync takes on a healthy disk.
-const SYNC_MIN: Duration = Duration::from_micros(500);
-const SYNC_MAX: Duration = Duration::from_millis(5);
+/// The shortest time that a sync takes on a healthy disk.
+pub const SYNC_MIN: Duration = Duration::from_micros(500);
+/// The longest time that a sync takes on a healthy disk.
+pub const SYNC_MAX: Duration = Duration::from_millis(5);
 
 /// What a simulated cluster is made of.
 #[derive(Clone, Debug)]

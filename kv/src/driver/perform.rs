@@ -43,7 +43,7 @@ impl Driver {
             Effect::Rewind { after } => self.perform_rewind(after)?,
             Effect::Serve { request, level } => self.perform_serve(request, level)?,
             Effect::Reply { request, reply } => self.perform_reply(request, reply),
-            Effect::SetTimer(timer) => self.effect_timer(timer),
+            Effect::SetTimer(timer) => self.perform_set_timer(timer),
             Effect::CancelTimer(timer) => {
                 self.timers.remove(&timer);
             }

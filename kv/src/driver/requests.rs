@@ -73,7 +73,7 @@ impl Driver {
         self.last_request = RequestId(self.last_request.0 + 1);
         let request = self.last_request;
         let deadline = Instant::now() + deadline;
-        self.deadlines.insert((deadline, request), ());
+        self.deadlines.insert((deadline, request));
         self.waiting.insert(
             request,
             Waiting {

@@ -16,7 +16,7 @@ use kv::coordination::registry::shard_lock;
 use kv::error::Outcome;
 use kv::handle::Status;
 use kv_core::{Level, NodeId, ShardId};
-use sim::cluster::{Cluster, Settings};
+use sim::cluster::{Cluster, SYNC_MAX, SYNC_MIN, Settings};
 use sim::coordination::CoordinationService;
 use sim::network::{self, Weather};
 use sim::recorder::Recorder;
@@ -34,9 +34,6 @@ use crate::seed::stream;
 const HOLD_MAX: Duration = Duration::from_millis(50);
 /// How long a node may take to say how it is.
 const STATUS_WITHIN: Duration = Duration::from_secs(1);
-/// How long a sync takes on a simulated disk in good health.
-const SYNC_FASTEST: Duration = Duration::from_micros(500);
-const SYNC_SLOWEST: Duration = Duration::from_millis(5);
 
 /// Starts simulated worlds.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +200,7 @@ impl World for SimWorld {
             }
             Act::SlowDisk(node, delay) => {
                 if let Some(disk) = cluster.disk(*node) {
-                    let (min, max) = (SYNC_FASTEST + *delay, SYNC_SLOWEST + *delay);
+                    let (min, max) = (SYNC_MIN + *delay, SYNC_MAX + *delay);
                     disk.set_sync_latency(min..=max);
                 }
             }
