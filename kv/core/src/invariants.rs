@@ -239,6 +239,13 @@ impl Invariants {
         }
     }
 
+    /// A process is gone: what only it could break is forgotten.
+    pub fn ended(&mut self, shard: ShardId, process: Process) {
+        let seen = self.shards.entry(shard).or_default();
+        seen.reached.remove(&process);
+        seen.promised.remove(&process);
+    }
+
     /// A node answers a message of an epoch: from now on others count on its promise.
     pub fn sealed(&mut self, shard: ShardId, node: NodeId, epoch: Epoch) {
         let told = self.shards.entry(shard).or_default();

@@ -303,6 +303,27 @@ impl Replica {
         self.name(self.durability.log)
     }
 
+    /// Whether it believes that the lease of its session holds.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.lease
+    }
+
+    /// The epoch of the election for which it asks voters.
+    #[must_use]
+    pub fn sealing(&self) -> Option<Epoch> {
+        match &self.election {
+            Election::Sealing(sealing) => Some(sealing.epoch()),
+            _ => None,
+        }
+    }
+
+    /// Whether it runs the plain protocol.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        !self.fencing.promises()
+    }
+
     /// The session that this member has.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {

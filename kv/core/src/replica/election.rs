@@ -40,6 +40,12 @@ pub(super) struct Sealing {
     patient: bool,
 }
 
+impl Sealing {
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
 impl Replica {
     /// Starts an election when the shard has no writer, and stops one when it has.
     pub(super) fn consider_election(&mut self, effects: &mut Vec<Effect>) {

@@ -1,0 +1,106 @@
+//! What can happen next.
+
+use std::fmt;
+
+use kv_core::NodeId;
+
+use crate::network::Envelope;
+use crate::shared::Shared;
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Action {
+    /// What.
+    pub event: Event,
+    /// Whether what it asks to be durable is synced later: otherwise at once.
+    pub slow: bool,
+}
+
+/// Without the disk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A message arrives; of a `Prepare`, so many of the entries.
+    Deliver(Shared<Envelope>, usize),
+    /// A client asks the member to write the next value.
+    Write(NodeId),
+    /// A client asks the member for a `quorum` read.
+    Read(NodeId),
+    /// What the member has asked to be durable is.
+    Sync(NodeId),
+    /// The coordination service ends the session of the writer, whose lease has ended before, where clocks are good; another member
+    /// is the first to see it.
+    LoseSession {
+        /// Whose session ends. It does not know yet.
+        writer: NodeId,
+        /// Who sees it.
+        observer: NodeId,
+    },
+    /// The member learns that its session is gone (which may happen just now), and gets a new one.
+    Expire(NodeId),
+    /// The member learns the shard record and the liveness of its writer as they are now.
+    Learn(NodeId),
+    /// The member crashes, its session ends, and it starts again under a new one.
+    Crash(NodeId),
+    /// The writer has waited for Q voters for too long: it asks for a rollback (R9).
+    Rollback(NodeId),
+    /// The conditional set of the member arrives at the service, and its answer at the member.
+    Set(NodeId),
+    /// The writer has missed Q voters for too long: it gives the role back (R17).
+    Release(NodeId),
+    /// The elector waits for more voters than it needs no longer.
+    Hurry(NodeId),
+}
+
+impl Event {
+    /// Whose it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        match self {
+            Self::Deliver(envelope, _) => envelope.to,
+            Self::LoseSession { observer, .. } => *observer,
+            Self::Write(node)
+            | Self::Read(node)
+            | Self::Sync(node)
+            | Self::Expire(node)
+            | Self::Learn(node)
+            | Self::Crash(node)
+            | Self::Rollback(node)
+            | Self::Set(node)
+            | Self::Release(node)
+            | Self::Hurry(node) => *node,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.event {
+            Event::Deliver(envelope, count) => {
+                let Envelope { from, to, message } = &envelope.prefix(*count);
+                write!(
+                    f,
+                    "{to} gets from {from} ({}): {}",
+                    message.epoch,
+                    crate::words::body(&message.body)
+                )
+            }
+            Event::Write(node) => write!(f, "a client asks {node} for a write"),
+            Event::Read(node) => write!(f, "a client asks {node} for a quorum read"),
+            Event::Sync(node) => write!(f, "the disk of {node} syncs"),
+            Event::LoseSession { writer, observer } => {
+                write!(f, "the session of {writer} ends, and {observer} sees it")
+            }
+            Event::Expire(node) => write!(
+                f,
+                "{node} learns that its session is gone, and gets a new one"
+            ),
+            Event::Learn(node) => write!(f, "{node} learns the shard record"),
+            Event::Crash(node) => write!(f, "{node} crashes and starts again"),
+            Event::Rollback(node) => write!(f, "{node} asks for a rollback"),
+            Event::Set(node) => write!(f, "the set of {node} takes place"),
+            Event::Release(node) => write!(f, "{node} gives the writer's role back"),
+            Event::Hurry(node) => write!(f, "the elector {node} waits no longer"),
+        }?;
+        f.write_str(if self.slow { " (not synced yet)" } else { "" })
+    }
+}

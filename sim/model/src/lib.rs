@@ -1,0 +1,22 @@
+//! The replication protocol, explored exhaustively within bounds: [`kv_core::Replica`] itself inside stateright.
+//!
+//! Nothing of the protocol is written here. A [`state::State`] holds real replicas with their disks; an [`action::Action`] puts an
+//! input into one of them and [`turn::Turn`] performs what comes out, as the driver's duties in `kv_core` say. What is modelled is
+//! the outside: the network (`network.rs`), the disks (`wal.rs`), the coordination service (`service.rs`), and what was promised to
+//! whom (`ledger.rs`). `docs/model.md` says what is abstracted and why that is sound.
+
+pub mod action;
+pub mod bounds;
+pub mod error;
+pub mod ledger;
+pub mod marks;
+mod memo;
+pub mod network;
+pub mod reduction;
+pub mod service;
+pub mod shared;
+pub mod state;
+pub mod system;
+pub mod turn;
+pub mod wal;
+pub mod words;

@@ -1,0 +1,69 @@
+//! What must be reached somewhere, or a check that holds says nothing: counted while the exploration runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Something interesting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A new writer committed an entry of an older epoch that nobody had committed.
+    RolledForward,
+    /// A member removed a suffix.
+    Truncated,
+    /// A member refused a message of an epoch below its promise.
+    RefusedStale,
+    /// A write ended as `fail`, by a rollback that was committed.
+    RolledBack,
+    /// A write was acknowledged in a later epoch than the first.
+    AcknowledgedLater,
+    /// A restarted member took part again.
+    Restarted,
+    /// A member did not hold `prev`.
+    RefusedPrepare,
+    /// A conditional set came too late.
+    Conflict,
+}
+
+impl Mark {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::RolledForward,
+        Self::Truncated,
+        Self::RefusedStale,
+        Self::RolledBack,
+        Self::AcknowledgedLater,
+        Self::Restarted,
+        Self::RefusedPrepare,
+        Self::Conflict,
+    ];
+
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RolledForward => "an election rolls a prepared entry forward",
+            Self::Truncated => "a suffix is truncated",
+            Self::RefusedStale => "a stale writer is refused",
+            Self::RolledBack => "a rollback succeeds",
+            Self::AcknowledgedLater => "a later writer acknowledges",
+            Self::Restarted => "a restarted member prepares",
+            Self::RefusedPrepare => "a Prepare is refused",
+            Self::Conflict => "a conditional set is refused",
+        }
+    }
+}
+
+/// How often each was reached.
+#[derive(Debug, Default)]
+pub struct Marks([AtomicU64; Mark::ALL.len()]);
+
+impl Marks {
+    /// It was reached.
+    pub fn hit(&self, mark: Mark) {
+        self.0[mark as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was.
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.0[mark as usize].load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,78 @@
+//! What happens at once, because the order makes no difference: equal situations become equal states.
+//!
+//! - **An answer that its receiver only notes** (a `Prepared` that completes no quorum) arrives when it is sent. What it enables later is
+//!   triggered by another answer, and a run in which it got lost is one in which that other answer is late.
+//! - **A record that its reader only notes** is learned when it changes: a follower that neither starts an election nor gets a role.
+//!   What it would have done with the older record it could have done before the change.
+//! - **A commit** is learned when it is told. A replica does nothing with it but answer, and the answer may be late; what is lost of
+//!   an entry that it should have known to be committed is lost to the writer that told it, too.
+//! - **An answer that has arrived** is not kept: its second arrival finds the greatest numbers noted already.
+
+use kv_core::{Body, NodeId};
+
+use crate::action::{Action, Event};
+use crate::network::Envelope;
+use crate::shared::Shared;
+use crate::state::State;
+use crate::system::System;
+
+/// Whether a second arrival changes nothing.
+#[must_use]
+pub fn is_settled_by_arriving(envelope: &Envelope) -> bool {
+    matches!(
+        envelope.message.body,
+        Body::Prepared { .. } | Body::Committed { .. }
+    )
+}
+
+impl System {
+    /// Lets happen what only is noted, after a turn of `node`.
+    pub(crate) fn settle(&self, before: &State, mut state: State, node: NodeId) -> State {
+        if state.service != before.service {
+            for reader in state.nodes().filter(|reader| *reader != node) {
+                self.adopt(&mut state, Event::Learn(reader));
+            }
+        }
+        loop {
+            let is_answer = |envelope: &&Shared<Envelope>| {
+                let is_noted = is_settled_by_arriving(envelope)
+                    || matches!(envelope.message.body, Body::Commit { .. });
+                is_noted && (envelope.to == node || envelope.from == node)
+            };
+            let answers: Vec<_> = state
+                .network
+                .envelopes()
+                .iter()
+                .filter(is_answer)
+                .cloned()
+                .collect();
+            let mut adopted = false;
+            for answer in answers {
+                adopted |= self.adopt(&mut state, Event::Deliver(answer, 0));
+            }
+            if !adopted {
+                return state;
+            }
+        }
+    }
+
+    /// Lets something happen if nothing else comes of it than a note and a message.
+    fn adopt(&self, state: &mut State, event: Event) -> bool {
+        let action = Action { event, slow: false };
+        let turn = self.turn(state, &action);
+        let member = state.member(action.event.node());
+        let quiet = turn.filter(|turn| {
+            let keeps_role = turn.member.replica.role_of() == member.replica.role_of();
+            let notes = *turn.member != **member
+                || turn.network.envelopes().len() < state.network.envelopes().len();
+            !turn.is_visible && keeps_role && notes
+        });
+        match quiet.and_then(crate::turn::Turn::finish) {
+            Some(next) => {
+                *state = next;
+                true
+            }
+            None => false,
+        }
+    }
+}

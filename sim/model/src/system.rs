@@ -1,0 +1,346 @@
+//! The model: which states there are at first, what can happen in each, and what comes of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kv_core::{
+    Epoch, Input, Level, NodeId, Recovered, Replica, RequestId, ShardRecord, SlotRange, Timer,
+    WriterRecord,
+};
+use stateright::{Model, Property};
+
+use crate::action::{Action, Event};
+use crate::bounds::Bounds;
+use crate::error::Error;
+use crate::ledger::{Broken, Ledger, Promise};
+use crate::marks::{Mark, Marks};
+use crate::network::{Envelope, Network};
+use crate::reduction::is_settled_by_arriving;
+use crate::service::{Service, place};
+use crate::shared::Shared;
+use crate::state::{Left, Member, State};
+use crate::turn::{SHARD, Turn};
+use crate::wal::{Disk, set};
+
+/// The requests of reads stand above those of writes.
+const READS_FROM: u64 = 100;
+
+/// One shard within bounds.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// The bounds.
+    pub bounds: Bounds,
+    /// What was reached.
+    pub marks: Arc<Marks>,
+    initial: State,
+}
+
+impl System {
+    /// A shard whose first writer, n1, has just been published in epoch 1.
+    ///
+    /// # Errors
+    /// When the quorums do not go together.
+    pub fn new(bounds: Bounds) -> Result<Self, Error> {
+        let marks = Arc::new(Marks::default());
+        let initial = first_state(&bounds, &marks)?;
+        Ok(Self {
+            bounds,
+            marks,
+            initial,
+        })
+    }
+
+    /// What happens in one action, with the words for it; nothing where it changes nothing.
+    pub fn turn<'a>(&'a self, state: &'a State, action: &Action) -> Option<Turn<'a>> {
+        let node = action.event.node();
+        let mut turn = Turn::new(&self.bounds, &self.marks, state, node, action.slow);
+        if action.slow {
+            turn.left.slow_syncs = turn.left.slow_syncs.checked_sub(1)?;
+        }
+        match &action.event {
+            Event::Deliver(envelope, count) => {
+                let Envelope { from, message, .. } = envelope.prefix(*count);
+                if self.bounds.prunes() && is_settled_by_arriving(envelope) {
+                    turn.network.remove(envelope);
+                }
+                turn.input(Input::Message { from, message });
+            }
+            Event::Write(_) => {
+                turn.left.writes = turn.left.writes.checked_sub(1)?;
+                let value = self.bounds.writes - turn.left.writes;
+                turn.input(Input::Write(vec![(
+                    RequestId(u64::from(value)),
+                    set(value),
+                )]));
+                if turn.member.log.len() == state.member(node).log.len() {
+                    return None; // Refused.
+                }
+            }
+            Event::Read(_) => {
+                turn.left.reads = turn.left.reads.checked_sub(1)?;
+                let request = READS_FROM + u64::from(turn.left.reads);
+                let floor = turn.ledger.floor();
+                turn.ledger.reads.push((node, request, floor));
+                turn.input(Input::Read {
+                    request: RequestId(request),
+                    level: Level::Quorum,
+                    token: None,
+                });
+            }
+            Event::Sync(_) => {
+                turn.sync_now();
+            }
+            Event::LoseSession { writer, .. } => {
+                turn.left.lost_sessions = turn.left.lost_sessions.checked_sub(1)?;
+                turn.end_session(*writer);
+                let seen = turn.service.observe();
+                turn.input(Input::Record(seen));
+            }
+            Event::Expire(_) => {
+                if turn.service.sessions[place(node)].is_some() {
+                    turn.left.lost_sessions = turn.left.lost_sessions.checked_sub(1)?;
+                }
+                turn.input(Input::Session(None));
+                turn.register();
+            }
+            Event::Learn(_) => {
+                let seen = turn.service.observe();
+                turn.input(Input::Record(seen));
+            }
+            Event::Crash(_) => {
+                turn.left.crashes = turn.left.crashes.checked_sub(1)?;
+                turn.crash();
+            }
+            Event::Rollback(_) => {
+                turn.left.rollbacks = turn.left.rollbacks.checked_sub(1)?;
+                turn.input(Input::Timer(Timer::Rollback));
+                turn.member.proposal.as_ref()?;
+            }
+            Event::Set(_) => {
+                let (revision, record) = turn.member.proposal.take()?;
+                turn.set(revision, record);
+                turn.go_on();
+            }
+            Event::Release(_) => {
+                turn.left.releases = turn.left.releases.checked_sub(1)?;
+                turn.input(Input::Timer(Timer::Release));
+            }
+            Event::Hurry(_) => turn.input(Input::Timer(Timer::Seal)),
+        }
+        (!action.slow || (turn.asked_disk && !turn.member.unsynced.is_empty())).then_some(turn)
+    }
+}
+
+impl Model for System {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.initial.clone()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.has(Promise::Assertions) {
+            return;
+        }
+        let mut add = |event: Event| {
+            if state.left.slow_syncs > 0 {
+                actions.push(Action {
+                    event: event.clone(),
+                    slow: true,
+                });
+            }
+            actions.push(Action { event, slow: false });
+        };
+        for envelope in state.network.envelopes() {
+            for count in 0..=envelope.entry_count() {
+                add(Event::Deliver(envelope.clone(), count));
+            }
+        }
+        for node in state.nodes() {
+            let member = state.member(node);
+            let replica = &member.replica;
+            let writes = replica.role_of().is_some();
+            if writes && state.left.writes > 0 {
+                add(Event::Write(node));
+            }
+            if writes && state.left.rollbacks > 0 {
+                add(Event::Rollback(node));
+            }
+            if writes && state.left.releases > 0 {
+                add(Event::Release(node));
+            }
+            if replica.writer_of().is_some() && state.left.reads > 0 {
+                add(Event::Read(node));
+            }
+            if !member.unsynced.is_empty() {
+                add(Event::Sync(node));
+            }
+            if member.proposal.is_some() {
+                add(Event::Set(node));
+            }
+            let registered = state.service.sessions[place(node)];
+            if registered != replica.session() || state.left.lost_sessions > 0 {
+                add(Event::Expire(node));
+            }
+            if let Some(writer) = state.service.record.writer
+                && writer.node != node
+                && state.left.lost_sessions > 0
+                && state.service.sessions[place(writer.node)] == Some(writer.session)
+            {
+                add(Event::LoseSession {
+                    writer: writer.node,
+                    observer: node,
+                });
+            }
+            if replica.sealing().is_some()
+                && (replica.is_plain() || state.service.record.released_by.is_some())
+            {
+                add(Event::Hurry(node));
+            }
+            if state.left.crashes > 0 {
+                add(Event::Crash(node));
+            }
+            add(Event::Learn(node));
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let next = self.turn(state, &action)?.finish()?;
+        Some(match self.bounds.prunes() {
+            true => self.settle(state, next, action.event.node()),
+            false => next,
+        })
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        macro_rules! always {
+            ($($promise:ident),*) => { vec![$(Property::always(Promise::$promise.name(), |_: &Self, state: &State| !state.broken.has(Promise::$promise))),*] };
+        }
+        macro_rules! sometimes {
+            ($($mark:ident),*) => { [$(Property::sometimes(Mark::$mark.name(), |system: &Self, _: &State| system.marks.count(Mark::$mark) > 0)),*] };
+        }
+        let mut all = always!(
+            OneWriter,
+            OneLog,
+            CommittedStays,
+            PromisesStay,
+            OnQuorum,
+            NoLostWrite,
+            NoPhantom,
+            Linearizable,
+            Assertions
+        );
+        all.extend(sometimes!(
+            RolledForward,
+            Truncated,
+            RefusedStale,
+            RolledBack,
+            AcknowledgedLater,
+            Restarted,
+            RefusedPrepare,
+            Conflict
+        ));
+        all
+    }
+}
+
+impl Turn<'_> {
+    /// The slow disk has synced.
+    fn sync_now(&mut self) {
+        self.be_quick();
+        self.sync();
+        self.go_on();
+    }
+
+    /// The member gets a session under which it is registered, and a lease that belongs to it.
+    fn register(&mut self) {
+        self.member.sessions += 1;
+        let session = self
+            .service
+            .register(self.member.replica.id(), self.member.sessions);
+        self.input(Input::Session(Some(session)));
+        self.input(Input::Lease(true));
+        self.member.lease = true;
+    }
+
+    /// What was not durable is gone, and so is what was in memory.
+    fn crash(&mut self) {
+        let node = self.member.replica.id();
+        self.service.end_session(node);
+        self.restart(node);
+        self.register();
+        let seen = self.service.observe();
+        self.input(Input::Record(seen));
+    }
+}
+
+fn first_state(bounds: &Bounds, marks: &Marks) -> Result<State, Error> {
+    let voters: BTreeSet<NodeId> = (1..=u64::from(bounds.replicas)).map(NodeId).collect();
+    let writer = NodeId(1);
+    let mut service = Service {
+        revision: 1,
+        record: Shared::new(ShardRecord {
+            shard: SHARD,
+            epoch: Epoch(1),
+            writer: None,
+            released_by: None,
+            voters: voters.clone(),
+            write_quorum: usize::from(bounds.quorum),
+            election_quorum: bounds.election_quorum()?,
+            slots: Vec::<SlotRange>::new(),
+            fencing: bounds.fencing,
+        }),
+        sessions: vec![None; voters.len()],
+        lock: None,
+    };
+    for &node in &voters {
+        service.register(node, 1);
+    }
+    let session = service.sessions[0].expect("n1 is registered");
+    let mut record = ShardRecord::clone(&service.record);
+    record.writer = Some(WriterRecord {
+        node: writer,
+        session,
+    });
+    service.record = Shared::new(record);
+    let member = |node: &NodeId| Member {
+        replica: Shared::new(Replica::new(Recovered {
+            node: *node,
+            fencing: bounds.fencing,
+            promised: Epoch(0),
+            log: kv_core::Log::default(),
+            applied: kv_core::Offset::ZERO,
+        })),
+        incarnation: 0,
+        sessions: 1,
+        log: Vec::new(),
+        disk: Disk::default(),
+        unsynced: Vec::new(),
+        applied: kv_core::Offset::ZERO,
+        lease: true,
+        proposal: None,
+    };
+    let mut state = State {
+        members: voters
+            .iter()
+            .map(|node| Shared::new(member(node)))
+            .collect(),
+        network: Shared::new(Network::default()),
+        service: Shared::new(service),
+        ledger: Shared::new(Ledger::default()),
+        left: Left::all(bounds),
+        broken: Broken::default(),
+    };
+    for &node in voters.iter().rev() {
+        let mut turn = Turn::new(bounds, marks, &state, node, false);
+        let session = turn.service.sessions[place(node)];
+        turn.input(Input::Session(session));
+        turn.input(Input::Lease(true));
+        let seen = turn.service.observe();
+        turn.input(Input::Record(seen));
+        let next = turn.finish();
+        state = next.expect("a member that comes up has changed");
+    }
+    Ok(state)
+}
