@@ -7,6 +7,7 @@ mod colour;
 mod seeds;
 mod shrink;
 mod soak;
+mod stop;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -91,7 +92,7 @@ enum Command {
         after_help = "Exit codes: 0 the file is written, 2 usage, unreadable input, or nothing is violated."
     )]
     Shrink(shrink::ShrinkFlags),
-    /// Runs fresh random seeds until stopped, and keeps every failure with a small scenario that reproduces it.
+    /// Runs fresh random seeds until stopped, sums up, and keeps every failure with a small scenario that reproduces it.
     #[command(
         after_help = "Exit codes: 0 nothing found, 1 something found, 2 usage or unreadable input."
     )]

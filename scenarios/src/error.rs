@@ -58,7 +58,7 @@ pub enum Error {
         /// The protocol.
         fencing: &'static str,
         /// What was to be violated.
-        guarantee: &'static str,
+        guarantee: String,
     },
     /// A replay around something that is not in the run.
     #[error(
@@ -72,6 +72,9 @@ pub enum Error {
     /// A folder that is none of a soak, or of another version.
     #[error(transparent)]
     Soak(#[from] NoSoak),
+    /// A system that does not let a program hear of Ctrl-C.
+    #[error("cannot listen for Ctrl-C and SIGTERM: {0}; run it where a program may")]
+    NoSignals(#[source] io::Error),
     /// A fault that the world cannot do.
     #[error(
         "the world \"{world}\" cannot do the fault {kind}, which {scenario} asks for: {reason}"

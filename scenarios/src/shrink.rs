@@ -1,4 +1,4 @@
-//! Makes a failing run small: the fewest faults, operations, clients and keys with which a guarantee still breaks.
+//! Makes a failing run small: the fewest faults, operations, clients and keys with which it still fails the same way.
 //!
 //! ```text
 //! a run that fails ──► faults left out ──► its operations as a script ──► delta debugging ──► small, rounded, in a file
@@ -6,37 +6,47 @@
 //!
 //! Every smaller scenario is written, read back and run: whatever is kept reproduces by its file alone. To leave something
 //! out shifts all that comes after it, so a few neighbouring seeds are tried, too; the one that failed goes into the file.
+//! Times are rounded before a scenario is tried and never after, so that the file that a person reads is the one that failed.
 //! `shrink/smaller.rs` proposes and `shrink/ddmin.rs` chooses; this file tries.
 
 mod ddmin;
+mod shrunk;
 mod smaller;
+mod symptom;
 
-use std::collections::BTreeMap;
-use std::mem::{Discriminant, discriminant};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use checker::{Guarantee, Verdict};
 use kv_core::Fencing;
 
 use crate::error::Error;
 use crate::play::{Failure, Played};
 use crate::runner::{SeedReport, run_seed};
-use crate::scenario::{Expectations, Expected, Scenario, fencing_name};
+use crate::scenario::{Expected, Scenario, fencing_name};
 use crate::world::Stage;
 
+use self::symptom::verdict;
+
 pub use ddmin::minimise;
+pub use shrunk::{Shrunk, Size};
+pub use symptom::Symptom;
 
 /// How many seeds are tried for a smaller scenario, the one that failed last first.
 const NEIGHBOURS: u64 = 4;
+/// How many for one that differs only by its times being round.
+const NEIGHBOURS_OF_ROUND: u64 = 16;
+/// To what the times of a run are rounded, until it still fails.
+const UNITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_micros(1)];
 /// How often everything is gone through. Each time is cheaper than the one before.
 const ROUNDS_MAX: usize = 4;
 
 /// How to shrink.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// What must stay violated; the first that is, if none is named: one that the scenario expects to be, if there is.
-    pub guarantee: Option<Guarantee>,
+    /// What must stay; the most telling of what the run shows, if nothing is named.
+    pub symptom: Option<Symptom>,
     /// The most runs.
     pub runs_max: u64,
 }
@@ -50,172 +60,82 @@ pub struct Progress {
     pub size: Size,
 }
 
-/// How large a scenario is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Faults.
-    pub faults: usize,
-    /// Operations of the clients; of a random workload, those of its run.
-    pub operations: usize,
-    /// Clients.
-    pub clients: u32,
-    /// Keys.
-    pub keys: u32,
-}
-
-/// A small scenario that fails by itself.
-#[derive(Clone, Debug)]
-pub struct Shrunk {
-    /// It, with its seed, and with the violation as what it expects.
-    pub scenario: Scenario,
-    /// The seed with which it fails.
-    pub seed: u64,
-    /// What breaks.
-    pub guarantee: Guarantee,
-    /// Why that breaks, in one sentence.
-    pub why: String,
-    /// How large the run was at first.
-    pub before: Size,
-    /// How large it is now.
-    pub after: Size,
-    /// How many runs that took.
-    pub runs: u64,
-    origin: String,
-}
-
-impl Shrunk {
-    /// The file: where it comes from, how to run it, and the scenario. `address` is what the commands call the file.
-    #[must_use]
-    pub fn file(&self, address: &str) -> String {
-        let (before, after) = (self.before, self.after);
-        let run = format!(
-            "{address} --seed {} --fencing {}",
-            self.seed,
-            fencing_name(self.scenario.fencing())
-        );
-        format!(
-            "# Shrunk from {}: from {before}\n# to {after}. It still violates {}:\n# {}.\n#\n# cargo sim run {run}\n\
-             # cargo sim replay {run}\n{}",
-            self.origin,
-            self.guarantee,
-            self.why.replace('\n', " ").trim_end_matches('.'),
-            self.scenario.to_toml()
-        )
-    }
-
-    /// What happens in it, without times and seed: two failures of one form are likely one bug.
-    #[must_use]
-    pub fn form(&self) -> String {
-        let mut parts: Vec<String> = Vec::new();
-        for fault in &self.scenario.faults {
-            parts.push(fault.action.to_string());
-        }
-        for step in &self.scenario.workload.script {
-            parts.push(format!("c{} {}", step.client, step.operation()));
-        }
-        parts.join("; ")
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            faults,
-            operations,
-            clients,
-            keys,
-        } = self;
-        write!(
-            f,
-            "faults {faults}, operations {operations}, clients {clients}, keys {keys}"
-        )
-    }
-}
-
-/// Shrinks the run of that seed.
+/// Shrinks the run of that seed. `progress` is told after each run, and says whether to go on: what is smallest by then is
+/// what comes out.
 ///
 /// # Errors
-/// When nothing is violated in it.
+/// When the run does not show what must stay.
 pub fn shrink(
     stage: &dyn Stage,
     scenario: &Scenario,
     seed: u64,
     options: Options,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(Progress) -> ControlFlow<()>,
 ) -> Result<Shrunk, Error> {
     let scenario = &*Arc::new(scenario.clone()).drawn(seed);
     let run = run_seed(stage, &Arc::new(scenario.clone()), seed);
-    let Some(guarantee) = choose(scenario, &run.0, options.guarantee) else {
+    let shown = match options.symptom.clone() {
+        Some(symptom) => symptom.why(&run.0).is_some().then_some(symptom),
+        None => Symptom::of(scenario, &run.0),
+    };
+    let Some(symptom) = shown else {
+        let wanted = options.symptom.as_ref().map(Symptom::name);
         return Err(Error::NothingToShrink {
             address: scenario.address.clone(),
             seed,
             fencing: fencing_name(scenario.fencing()),
-            guarantee: options.guarantee.map_or("anything", Guarantee::name),
+            guarantee: wanted.unwrap_or_else(|| "anything".to_owned()),
         });
     };
+    let mut best = scenario.clone();
+    best.expect = symptom.expected(scenario.fencing());
+    best.workload.min_ok = 0; // Fewer operations are what is wanted.
     let mut shrinker = Shrinker {
         stage,
-        guarantee,
+        symptom,
         runs_max: options.runs_max,
         progress,
-        known: run.0.failures.iter().map(discriminant).collect(),
-        best: scenario.clone(),
+        known: run.0.failures.iter().map(Failure::name).collect(),
+        best,
         seed,
         runs: 1,
         last: run,
+        is_stopped: false,
     };
     let before = shrinker.size();
     shrinker.reduce();
     Ok(shrinker.finish(scenario, seed, before))
 }
 
-/// What to keep violated.
-fn choose(
-    scenario: &Scenario,
-    report: &SeedReport,
-    wanted: Option<Guarantee>,
-) -> Option<Guarantee> {
-    let violated =
-        |guarantee: &Guarantee| verdict(report, *guarantee).is_some_and(Verdict::is_violated);
-    let expected = |guarantee: &Guarantee| {
-        scenario.expect.of(scenario.fencing(), *guarantee) == Expected::Violated
-    };
-    let mut all: Vec<Guarantee> = Guarantee::ALL.into_iter().filter(violated).collect();
-    // A violation that clients see tells more than one that only logs show: the last ones in the list.
-    all.sort_by_key(|guarantee| (!expected(guarantee), *guarantee != Guarantee::Linearizable));
-    match wanted {
-        Some(wanted) => all.contains(&wanted).then_some(wanted),
-        None => all.first().copied(),
-    }
-}
-
-fn verdict(report: &SeedReport, guarantee: Guarantee) -> Option<&Verdict> {
-    let mut verdicts = report.verdicts.iter();
-    let found = verdicts.find(|(judged, _)| *judged == guarantee);
-    found.map(|(_, verdict)| verdict)
-}
-
 struct Shrinker<'a> {
     stage: &'a dyn Stage,
-    guarantee: Guarantee,
+    symptom: Symptom,
     runs_max: u64,
-    progress: &'a dyn Fn(Progress),
-    /// The kinds of failure that the first run had, too.
-    known: Vec<Discriminant<Failure>>,
+    progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
+    /// The names of the failures that the first run had, too.
+    known: BTreeSet<String>,
     /// The smallest scenario so far, its seed, and its run.
     best: Scenario,
     seed: u64,
     last: (SeedReport, Played),
     runs: u64,
+    is_stopped: bool,
 }
 
 impl Shrinker<'_> {
     fn reduce(&mut self) {
         self.drop_faults();
-        let pinned = smaller::pinned(&self.best, &self.last.1);
-        self.attempt(&pinned);
-        let scripted = smaller::scripted(&self.best, &self.last.1);
-        if !self.attempt(&scripted) {
+        // A microsecond is as good as the time itself, for the few failures that a millisecond undoes.
+        let _ = UNITS.into_iter().any(|unit| {
+            let pinned = smaller::pinned(&self.best, &self.last.1, unit);
+            self.attempt(&pinned)
+        });
+        let is_scripted = UNITS.into_iter().any(|unit| {
+            let scripted = smaller::scripted(&self.best, &self.last.1, unit);
+            // A run that panicked left no operations behind.
+            !scripted.workload.script.is_empty() && self.attempt(&scripted)
+        });
+        if !is_scripted {
             self.reduce_numbers();
         }
         for _ in 0..ROUNDS_MAX {
@@ -230,14 +150,18 @@ impl Shrinker<'_> {
         }
         for ms in [500, 100, 10, 1] {
             let rounded = smaller::rounded(&self.best, Duration::from_millis(ms));
-            if self.attempt(&rounded) {
+            if self.attempt_with(&rounded, NEIGHBOURS_OF_ROUND) {
                 break;
             }
         }
     }
 
-    /// Runs a smaller scenario with a few seeds, and takes it over if the guarantee still breaks.
+    /// Runs a smaller scenario with a few seeds, and takes it over if it still shows the symptom.
     fn attempt(&mut self, candidate: &Scenario) -> bool {
+        self.attempt_with(candidate, NEIGHBOURS)
+    }
+
+    fn attempt_with(&mut self, candidate: &Scenario, seeds: u64) -> bool {
         let (id, address) = (&candidate.id, &candidate.address);
         let Ok(candidate) = Scenario::parse(id, address, &candidate.to_toml()) else {
             return false;
@@ -246,8 +170,8 @@ impl Shrinker<'_> {
             return false;
         }
         let candidate = Arc::new(candidate);
-        for neighbour in 0..NEIGHBOURS {
-            if self.runs >= self.runs_max {
+        for neighbour in 0..seeds {
+            if self.runs >= self.runs_max || self.is_stopped {
                 return false;
             }
             let seed = self.seed.wrapping_add(neighbour);
@@ -260,7 +184,7 @@ impl Shrinker<'_> {
                 self.last = run;
             }
             let size = self.size();
-            (self.progress)(Progress { runs, size });
+            self.is_stopped |= (self.progress)(Progress { runs, size }).is_break();
             if is_smaller {
                 return true;
             }
@@ -268,16 +192,16 @@ impl Shrinker<'_> {
         false
     }
 
-    /// Whether the guarantee breaks, and nothing fails that did not fail at first.
+    /// Whether it shows the symptom, and nothing fails that did not fail at first.
     fn still(&self, report: &SeedReport) -> bool {
         let mut failures = report.failures.iter();
-        failures.all(|failure| self.known.contains(&discriminant(failure)))
-            && verdict(report, self.guarantee).is_some_and(Verdict::is_violated)
+        failures.all(|failure| self.known.contains(&failure.name()))
+            && self.symptom.why(report).is_some()
     }
 
     fn size(&self) -> Size {
         let workload = &self.best.workload;
-        let scripted = smaller::scripted(&self.best, &self.last.1);
+        let scripted = smaller::scripted(&self.best, &self.last.1, UNITS[0]);
         Size {
             faults: self.best.faults.len(),
             operations: match workload.script.len() {
@@ -299,7 +223,10 @@ impl Shrinker<'_> {
     }
 
     fn drop_steps(&mut self) {
-        let verdict = verdict(&self.last.0, self.guarantee);
+        let verdict = match &self.symptom {
+            Symptom::Violated(guarantee) => verdict(&self.last.0, *guarantee),
+            Symptom::Unknown(_) | Symptom::Failed(_) => None,
+        };
         let about = verdict.and_then(|verdict| smaller::about_the_evidence(&self.best, verdict));
         if let Some(candidate) = about {
             self.attempt(&candidate);
@@ -360,7 +287,6 @@ impl Shrinker<'_> {
         ] {
             loop {
                 let mut candidate = self.best.clone();
-                candidate.workload.min_ok = 0;
                 halve(&mut candidate);
                 if !self.attempt(&candidate) {
                     break;
@@ -372,35 +298,26 @@ impl Shrinker<'_> {
     fn finish(self, from: &Scenario, from_seed: u64, before: Size) -> Shrunk {
         let after = self.size();
         let fencing = from.fencing();
-        let why = match verdict(&self.last.0, self.guarantee) {
-            Some(Verdict::Violated(evidence)) => evidence.why.clone(),
-            _ => unreachable!("only what violates the guarantee is taken over"),
-        };
-        let broken = self
-            .last
-            .0
-            .verdicts
-            .iter()
-            .filter(|(_, verdict)| !verdict.holds());
-        let mut expected: BTreeMap<Guarantee, Expected> = broken
-            .map(|(guarantee, _)| (*guarantee, Expected::Any))
-            .collect();
-        expected.insert(self.guarantee, Expected::Violated);
-        let mut expect = Expectations::default();
-        match fencing {
-            Fencing::Epoch => expect.epoch = expected,
-            Fencing::None => expect.none = expected,
-        }
+        let why = self.symptom.why(&self.last.0);
+        let why = why.expect("only what shows the symptom is taken over");
         let mut scenario = self.best;
-        (scenario.seed, scenario.expect) = (Some(self.seed), expect);
+        scenario.seed = Some(self.seed);
+        let expected = match fencing {
+            Fencing::Epoch => &mut scenario.expect.epoch,
+            Fencing::None => &mut scenario.expect.none,
+        };
+        for (guarantee, _) in self.last.0.verdicts.iter().filter(|(_, it)| !it.holds()) {
+            expected.entry(*guarantee).or_insert(Expected::Any);
+        }
         Shrunk {
             scenario,
             seed: self.seed,
-            guarantee: self.guarantee,
+            symptom: self.symptom,
             why,
             before,
             after,
             runs: self.runs,
+            is_finished: !self.is_stopped,
             origin: format!(
                 "{}, seed {from_seed}, fencing {}",
                 from.address,

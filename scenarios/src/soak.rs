@@ -1,110 +1,42 @@
 //! Fresh random seeds without end, and what they find.
 //!
 //! ```text
-//! DIR/version.json                         which program wrote the folder: another one refuses it
-//! DIR/found/NAME-FENCING-SEED/finding.json what broke, at which commit
-//!                            /scenario.toml the scenario with its seed
-//!                            /shrunk.toml   the same failure, small (the first few of each kind)
+//! DIR/version.json                                which program wrote the folder: another one refuses it
+//! DIR/found/NAME-FENCING-SEED-COMMIT/finding.json what broke
+//!                                   /scenario.toml the scenario with its seed
+//!                                   /shrunk.toml   the same failure, small (the first few of each kind)
 //! ```
 //!
 //! Every finding is complete when it appears, so a soak may be killed at any time. Nothing grows with the number of runs:
-//! what is remembered is a count for each kind of failure. `soak/merge.rs` joins the folders of several machines.
+//! what is remembered is a count for each kind of failure. `soak/folder.rs` reads and writes such a folder, and
+//! `soak/merge.rs` joins those of several machines.
 
+mod folder;
 mod merge;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use checker::{Guarantee, Verdict};
-use serde::{Deserialize, Serialize};
+use checker::Verdict;
 
 use crate::error::Error;
 use crate::runner::{SeedReport, run_seed};
 use crate::scenario::{Expected, Scenario, fencing_name};
-use crate::shrink::{self, shrink};
+use crate::shrink::{self, Symptom, shrink};
 use crate::world::Stage;
 
-pub use merge::{Kind, merge, table};
+pub use folder::{Finding, NoSoak};
+pub use merge::{Kind, merge, table, write_joined};
 
-/// The layout of a folder; it changes with every change of a file in it.
-const FORMAT: u32 = 1;
 /// How many failures of one kind are shrunk: more tell nothing new.
 const SHRUNK_MAX: u64 = 3;
 /// How many runs a failure may take to shrink.
 const SHRINK_RUNS_MAX: u64 = 1000;
-
-/// Why a folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum NoSoak {
-    /// It is none.
-    #[error("{} is no folder of a soak: it has no version.json; name a folder that `cargo sim soak --out` wrote", folder.display())]
-    NoVersion {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Another program wrote it.
-    #[error("{} was written by version {found} and this is {known}; use the program that wrote it, or another folder", folder.display())]
-    OtherVersion {
-        /// The folder.
-        folder: PathBuf,
-        /// Its version.
-        found: String,
-        /// Ours.
-        known: String,
-    },
-    /// A file in it is damaged.
-    #[error("{}: {why}; remove what is damaged and try again", file.display())]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-}
-
-/// `version.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Version {
-    format: u32,
-    program: String,
-}
-
-impl Version {
-    fn ours() -> Self {
-        Self {
-            format: FORMAT,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("{} (format {})", self.program, self.format)
-    }
-}
-
-/// `finding.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The scenario.
-    pub scenario: String,
-    /// The protocol.
-    pub fencing: String,
-    /// The seed.
-    pub seed: u64,
-    /// The commit of the program.
-    pub commit: String,
-    /// The guarantee, or the kind of failure.
-    pub what: String,
-    /// Why it broke.
-    pub why: String,
-    /// What happens in the shrunk scenario, without times; nothing, where it was not shrunk.
-    pub form: Option<String>,
-}
 
 /// What to run, and for how long.
 #[derive(Clone, Debug)]
@@ -119,22 +51,55 @@ pub struct Plan {
     pub runs_max: Option<u64>,
     /// How many at once.
     pub jobs: usize,
+    /// Which runs are kept.
+    pub keep: Keep,
     /// Where findings go.
     pub out: PathBuf,
     /// The commit of the program.
     pub commit: String,
 }
 
+/// Which runs are worth keeping. One that fails by itself always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Those in which something breaks, or cannot be judged, that the scenario expects to hold.
+    Unexpected,
+    /// Those in which anything breaks, expected or not, as well.
+    Violated,
+}
+
+/// A word that says nothing about what to keep.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("allowed: unexpected, violated")]
+pub struct NoKeep;
+
+impl FromStr for Keep {
+    type Err = NoKeep;
+
+    fn from_str(word: &str) -> Result<Self, NoKeep> {
+        match word {
+            "unexpected" => Ok(Self::Unexpected),
+            "violated" => Ok(Self::Violated),
+            _ => Err(NoKeep),
+        }
+    }
+}
+
 /// What came out so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Runs.
     pub runs: u64,
-    /// Runs in which something failed.
+    /// Runs that were kept.
     pub found: u64,
+    /// The lowest and the highest seed that were run.
+    pub seeds: Option<(u64, u64)>,
+    /// How many were kept of each scenario and kind of failure.
+    pub kinds: BTreeMap<(String, String), u64>,
 }
 
-/// Runs until `stop` is set or the plan's runs are done.
+/// Runs until `stop` says so or the plan's runs are done. What runs at that moment is finished, and what is being shrunk
+/// is kept as small as it is by then.
 ///
 /// # Errors
 /// When the folder is of another version, or cannot be written.
@@ -142,29 +107,30 @@ pub fn soak(
     stage: &dyn Stage,
     plan: &Plan,
     stop: &(dyn Fn() -> bool + Sync),
-    progress: &(dyn Fn(Tally) + Sync),
+    progress: &(dyn Fn(&Tally) + Sync),
 ) -> Result<Tally, Error> {
-    open(&plan.out)?;
+    folder::open(&plan.out)?;
+    let (next, broken) = (AtomicU64::new(0), AtomicBool::new(false));
+    let stop = || broken.load(Ordering::Relaxed) || stop();
     let soak = Soak {
         stage,
         plan,
+        stop: &stop,
         kinds: Mutex::default(),
         tally: Mutex::default(),
     };
-    let (next, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
     let trouble: Mutex<Option<Error>> = Mutex::new(None);
     let worker = || {
-        while !stopped.load(Ordering::Relaxed) && !stop() {
+        while !stop() {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if plan.runs_max.is_some_and(|most| number >= most) {
                 return;
             }
             match soak.run(number) {
-                Ok(tally) => progress(tally),
+                Ok(()) => progress(&locked(&soak.tally)),
                 Err(error) => {
-                    stopped.store(true, Ordering::Relaxed);
-                    let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
-                    trouble.get_or_insert(error);
+                    broken.store(true, Ordering::Relaxed);
+                    locked(&trouble).get_or_insert(error);
                 }
             }
         }
@@ -174,25 +140,26 @@ pub fn soak(
             scope.spawn(worker);
         }
     });
-    match trouble.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(soak
-            .tally
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)),
-    }
+    let tally = locked(&soak.tally).clone();
+    let trouble = locked(&trouble).take();
+    trouble.map_or(Ok(tally), Err)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Soak<'a> {
     stage: &'a dyn Stage,
     plan: &'a Plan,
-    /// How often each kind of failure was found.
+    stop: &'a (dyn Fn() -> bool + Sync),
+    /// How often each kind of failure began to be shrunk.
     kinds: Mutex<BTreeMap<(String, String), u64>>,
     tally: Mutex<Tally>,
 }
 
 impl Soak<'_> {
-    fn run(&self, number: u64) -> Result<Tally, Error> {
+    fn run(&self, number: u64) -> Result<(), Error> {
         let count = self.plan.scenarios.len() as u64;
         let index = usize::try_from(number % count).unwrap_or(0);
         let scenario = &self.plan.scenarios[index];
@@ -200,52 +167,43 @@ impl Soak<'_> {
         let place = (number / count).wrapping_mul(shards).wrapping_add(shard);
         let seed = self.plan.start.wrapping_add(place);
         let (report, _) = run_seed(self.stage, scenario, seed);
-        let wrong = wrong(scenario, &report);
-        if let Some((guarantee, what, why)) = &wrong {
-            self.keep(scenario, seed, *guarantee, what, why)?;
+        let symptom = worth_keeping(self.plan.keep, scenario, &report);
+        if let Some(symptom) = &symptom {
+            self.keep(scenario, &report, symptom)?;
         }
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = locked(&self.tally);
         tally.runs += 1;
-        tally.found += u64::from(wrong.is_some());
-        Ok(*tally)
+        let (low, high) = tally.seeds.unwrap_or((seed, seed));
+        tally.seeds = Some((low.min(seed), high.max(seed)));
+        if let Some(symptom) = symptom {
+            tally.found += 1;
+            let kind = (scenario.id.clone(), symptom.name());
+            *tally.kinds.entry(kind).or_default() += 1;
+        }
+        Ok(())
     }
 
     fn keep(
         &self,
         scenario: &Scenario,
-        seed: u64,
-        guarantee: Option<Guarantee>,
-        what: &str,
-        why: &str,
+        report: &SeedReport,
+        symptom: &Symptom,
     ) -> Result<(), Error> {
-        let kind = (scenario.id.clone(), what.to_owned());
-        let seen = {
-            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-            let seen = kinds.entry(kind).or_default();
-            *seen += 1;
-            *seen
-        };
-        let options = shrink::Options {
-            guarantee,
-            runs_max: SHRINK_RUNS_MAX,
-        };
-        let shrunk = (guarantee.is_some() && seen <= SHRUNK_MAX)
-            .then(|| shrink(self.stage, scenario, seed, options, &|_| {}).ok())
-            .flatten();
+        let seed = report.seed;
+        let shrunk = self.shrink(scenario, seed, symptom);
         let mut itself = scenario.clone();
         itself.seed = Some(seed);
-        let fencing = fencing_name(scenario.fencing());
+        let finished = shrunk.as_ref().filter(|shrunk| shrunk.is_finished);
         let finding = Finding {
             scenario: scenario.id.clone(),
-            fencing: fencing.to_owned(),
+            fencing: fencing_name(scenario.fencing()).to_owned(),
             seed,
             commit: self.plan.commit.clone(),
-            what: what.to_owned(),
-            why: why.to_owned(),
-            form: shrunk.as_ref().map(shrink::Shrunk::form),
+            what: symptom.name(),
+            why: symptom.why(report).unwrap_or_default(),
+            form: finished.map(shrink::Shrunk::form),
         };
-        let folder = self.plan.out.join("found");
-        let folder = folder.join(format!("{}-{fencing}-{seed}", scenario.id));
+        let folder = folder::found(&self.plan.out).join(finding.folder_name());
         let mut files = vec![
             ("scenario.toml", itself.to_toml()),
             (
@@ -254,87 +212,55 @@ impl Soak<'_> {
             ),
         ];
         if let Some(shrunk) = &shrunk {
-            let address = folder.join("shrunk.toml").display().to_string();
-            files.push(("shrunk.toml", shrunk.file(&address)));
+            // By its name alone: the folder is moved about and joined with others.
+            files.push(("shrunk.toml", shrunk.file("shrunk.toml")));
         }
-        write(&folder, &files).map_err(|source| Error::Unwritable {
+        folder::write(&folder, &files).map_err(|source| Error::Unwritable {
             path: folder.clone(),
             source,
         })
     }
-}
 
-/// What is not as the scenario expects: the guarantee, if it is one that is violated, a name for it, and why.
-fn wrong(scenario: &Scenario, report: &SeedReport) -> Option<(Option<Guarantee>, String, String)> {
-    let must_hold =
-        |guarantee: Guarantee| scenario.expect.of(scenario.fencing(), guarantee) == Expected::Holds;
-    let mut unknown = None;
-    for (guarantee, verdict) in report.verdicts.iter().filter(|(name, _)| must_hold(*name)) {
-        match verdict {
-            Verdict::Violated(evidence) => {
-                let what = guarantee.name().to_owned();
-                return Some((Some(*guarantee), what, evidence.why.clone()));
-            }
-            Verdict::Unknown(reason) => {
-                let what = format!("{guarantee} unknown");
-                unknown.get_or_insert((None, what, reason.to_string()));
-            }
-            Verdict::Holds => {}
+    /// The failure, small: for the first few of a kind, and as far as there is time.
+    fn shrink(&self, scenario: &Scenario, seed: u64, symptom: &Symptom) -> Option<shrink::Shrunk> {
+        if !symptom.can_shrink() || (self.stop)() {
+            return None;
         }
+        let kind = (scenario.id.clone(), symptom.name());
+        let before = {
+            let mut kinds = locked(&self.kinds);
+            let count = kinds.entry(kind).or_default();
+            *count += 1;
+            *count - 1
+        };
+        let options = shrink::Options {
+            symptom: Some(symptom.clone()),
+            runs_max: SHRINK_RUNS_MAX,
+        };
+        let go_on = |_| match (self.stop)() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let shrunk = || shrink(self.stage, scenario, seed, options, &go_on).ok();
+        (before < SHRUNK_MAX).then(shrunk).flatten()
     }
-    let failed = report.failures.first().map(|failure| {
-        let why = failure.to_string();
-        (None, "the run failed".to_owned(), why)
-    });
-    failed.or(unknown)
 }
 
-/// Makes the folder of a soak, or goes on with one of this version.
-fn open(folder: &Path) -> Result<(), Error> {
-    let file = folder.join("version.json");
-    if file.exists() {
-        return Ok(check_version(folder)?);
-    }
-    let text = format!("{:#}\n", serde_json::json!(Version::ours()));
-    let made = fs::create_dir_all(folder).and_then(|()| fs::write(&file, text));
-    made.map_err(|source| Error::Unwritable { path: file, source })
-}
-
-/// Refuses a folder that another program wrote.
-fn check_version(folder: &Path) -> Result<(), NoSoak> {
-    let file = folder.join("version.json");
-    let Ok(text) = fs::read_to_string(&file) else {
-        let folder = folder.to_owned();
-        return Err(NoSoak::NoVersion { folder });
+/// What a run is kept for, if it is: a guarantee that breaks, else a run that fails by itself, else one that cannot be
+/// judged.
+fn worth_keeping(keep: Keep, scenario: &Scenario, report: &SeedReport) -> Option<Symptom> {
+    let must_hold =
+        |guarantee| scenario.expect.of(scenario.fencing(), guarantee) == Expected::Holds;
+    let first = |counts: &dyn Fn(&Verdict, bool) -> bool| {
+        let mut verdicts = report.verdicts.iter();
+        let found = verdicts.find(|(guarantee, verdict)| counts(verdict, must_hold(*guarantee)));
+        found.map(|(guarantee, _)| *guarantee)
     };
-    let found: Version = read(&file, &text)?;
-    let ours = Version::ours();
-    if (found.format, &found.program) != (ours.format, &ours.program) {
-        return Err(NoSoak::OtherVersion {
-            folder: folder.to_owned(),
-            found: found.name(),
-            known: ours.name(),
-        });
-    }
-    Ok(())
-}
-
-fn read<T: for<'a> Deserialize<'a>>(file: &Path, text: &str) -> Result<T, NoSoak> {
-    serde_json::from_str(text).map_err(|error| NoSoak::Damaged {
-        file: file.to_owned(),
-        why: error.to_string(),
-    })
-}
-
-/// Writes a folder under another name and renames it when it is complete.
-fn write(folder: &Path, files: &[(&str, String)]) -> io::Result<()> {
-    let unfinished = folder.with_extension(format!("{}.unfinished", std::process::id()));
-    fs::create_dir_all(&unfinished)?;
-    for (name, text) in files {
-        fs::write(unfinished.join(name), text)?;
-    }
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    fs::rename(&unfinished, folder)
+    let unexpected = first(&|verdict, must_hold| verdict.is_violated() && must_hold);
+    let violated = || first(&|verdict, _| verdict.is_violated() && keep == Keep::Violated);
+    let unknown = || first(&|verdict, must_hold| verdict.is_unknown() && must_hold);
+    let broken = unexpected.or_else(violated).map(Symptom::Violated);
+    broken
+        .or_else(|| report.failures.first().cloned().map(Symptom::Failed))
+        .or_else(|| unknown().map(Symptom::Unknown))
 }

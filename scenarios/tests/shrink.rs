@@ -23,10 +23,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The folder of a soak that found something in those seeds, each with its form.
+/// The folder of a soak that found something in those seeds, each with its form if it was shrunk.
 fn soaked(folder: &Path, found: &[(u64, &str)]) {
+    soaked_at("abc", folder, found);
+}
+
+fn soaked_at(commit: &str, folder: &Path, found: &[(u64, &str)]) {
     let version = format!(
-        "{{\"format\": 1, \"program\": \"{}\"}}",
+        "{{\"format\": 2, \"program\": \"{}\"}}",
         env!("CARGO_PKG_VERSION")
     );
     fs::create_dir_all(folder).unwrap();
@@ -36,12 +40,12 @@ fn soaked(folder: &Path, found: &[(u64, &str)]) {
             scenario: "calm".to_owned(),
             fencing: "epoch".to_owned(),
             seed: *seed,
-            commit: "abc".to_owned(),
+            commit: commit.to_owned(),
             what: "linearizable".to_owned(),
             why: "because".to_owned(),
-            form: Some((*form).to_owned()),
+            form: (!form.is_empty()).then(|| (*form).to_owned()),
         };
-        let of_seed = folder.join("found").join(format!("calm-epoch-{seed}"));
+        let of_seed = folder.join("found").join(finding.folder_name());
         fs::create_dir_all(&of_seed).unwrap();
         let finding = serde_json::to_string(&finding).unwrap();
         fs::write(of_seed.join("finding.json"), finding).unwrap();
@@ -70,6 +74,68 @@ fn merging_joins_failures_of_one_form() {
     assert_eq!(text(&table.stdout).lines().count(), 5);
 }
 
+/// The counts of the kinds that merging those folders gives, into that folder if there is one.
+fn counts(folders: &[&Path], out: Option<&Path>) -> Vec<u64> {
+    let mut arguments = vec!["merge", "--json"];
+    arguments.extend(folders.iter().map(|folder| folder.to_str().unwrap()));
+    if let Some(out) = out {
+        arguments.extend(["--out", out.to_str().unwrap()]);
+    }
+    let merged = sim(&arguments);
+    assert!(
+        matches!(merged.status.code(), Some(0 | 1)),
+        "{}",
+        text(&merged.stderr)
+    );
+    let kinds: Vec<serde_json::Value> = serde_json::from_slice(&merged.stdout).unwrap();
+    let count = |kind: &serde_json::Value| kind["count"].as_u64().unwrap();
+    kinds.iter().map(count).collect()
+}
+
+#[test]
+fn a_joined_folder_counts_each_run_once_and_can_be_joined_again() {
+    let out = tempfile::tempdir().unwrap();
+    let at = |name: &str| out.path().join(name);
+    let (one, two, later) = (at("one"), at("two"), at("later"));
+    soaked(&one, &[(1, "set"), (2, "set"), (3, "get"), (4, "")]);
+    soaked(&two, &[(2, "set"), (4, "get"), (5, "set")]);
+    soaked_at("def", &later, &[(1, "set")]); // The same seed of another program is another run.
+    let (joined, again) = (at("joined"), at("again"));
+    // Seeds 1, 2, 5; and 3, 4, of which one soak has a shrunk form.
+    assert_eq!(counts(&[&one, &two], Some(&joined)), [3, 2]);
+    assert_eq!(counts(&[&joined], None), [3, 2]);
+    assert_eq!(counts(&[&joined, &later, &one], Some(&again)), [4, 2]);
+    assert_eq!(counts(&[&again, &joined, &two, &again], None), [4, 2]);
+    let names = fs::read_dir(again.join("found")).unwrap();
+    assert_eq!(names.count(), 6);
+}
+
+#[test]
+fn what_is_joined_goes_into_a_new_folder_or_nowhere() {
+    let out = tempfile::tempdir().unwrap();
+    let (one, joined) = (out.path().join("one"), out.path().join("joined"));
+    soaked(&one, &[]);
+    assert_eq!(counts(&[&one], Some(&joined)), [0; 0]);
+    assert!(joined.join("version.json").exists(), "nothing was found");
+    let [from, into] = [&one, &joined].map(|path| path.to_str().unwrap());
+    let taken = sim(&["merge", from, "--out", into]);
+    assert_eq!(taken.status.code(), Some(2));
+    assert_eq!(
+        text(&taken.stderr),
+        format!(
+            "error: {into} is there already, and what is joined would mix with it; name a new folder with --out\n"
+        )
+    );
+    // Nobody finds half of a folder, and nothing is made where nothing can be read.
+    let nowhere = out.path().join("nowhere");
+    let damaged = one.join("found/x/finding.json");
+    fs::create_dir_all(damaged.parent().unwrap()).unwrap();
+    fs::write(damaged, "{").unwrap();
+    let refused = sim(&["merge", from, "--out", nowhere.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 2, "{nowhere:?}");
+}
+
 #[test]
 fn merging_refuses_what_is_no_folder_of_this_version() {
     let out = tempfile::tempdir().unwrap();
@@ -82,7 +148,7 @@ fn merging_refuses_what_is_no_folder_of_this_version() {
         assert_eq!(message.lines().count(), 1, "{message}");
         assert!(message.contains(why), "{message}");
     };
-    let damaged = folder.join("found/calm-epoch-1/finding.json");
+    let damaged = folder.join("found/calm-epoch-1-abc/finding.json");
     fs::write(damaged, "{").unwrap();
     refusal("finding.json: EOF while parsing");
     let version = folder.join("version.json");
@@ -218,7 +284,11 @@ fn a_soak_keeps_what_it_finds_and_goes_on_only_in_its_own_folder() {
     };
     let soaked = soak(file.to_str().unwrap());
     assert_eq!(soaked.status.code(), Some(1), "{}", text(&soaked.stderr));
-    assert!(text(&soaked.stdout).starts_with("soak: seeds from 1, part 0/1"));
+    let told = text(&soaked.stdout);
+    assert!(told.starts_with("soak: seeds from 1, part 0/1"), "{told}");
+    assert!(told.contains("\n3 runs in 00:00:"), "{told}");
+    assert!(told.contains(" 3 found, seeds 1 to 3\n"), "{told}");
+    assert!(told.contains(&format!("\nkept in {}/found\n", folder.display())));
     let first = fs::read_dir(folder.join("found")).unwrap().next().unwrap();
     let first = first.unwrap().path();
     for file in ["scenario.toml", "shrunk.toml"] {
@@ -232,4 +302,51 @@ fn a_soak_keeps_what_it_finds_and_goes_on_only_in_its_own_folder() {
     )
     .unwrap();
     assert_eq!(soak("calm").status.code(), Some(2));
+}
+
+/// The signal comes when it likes: between two runs, inside of one, or while one is made smaller.
+#[cfg(all(madsim, unix))]
+#[test]
+fn a_soak_that_is_told_to_stop_sums_up() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    let plain = &[
+        "pause-past-lease",
+        "--fencing",
+        "none",
+        "--keep",
+        "violated",
+    ];
+    for (signal, flags, code, found) in [
+        ("-INT", &["calm"][..], 0, " 0 found"),
+        ("-TERM", plain, 1, "kept in "),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+        command
+            .arg("soak")
+            .args(flags)
+            .args(["--start", "1", "--out"]);
+        command.arg(out.path()).stdout(Stdio::piped());
+        let mut soak = command.spawn().unwrap();
+        let mut printed = BufReader::new(soak.stdout.take().unwrap());
+        let mut first = String::new();
+        printed.read_line(&mut first).unwrap();
+        assert!(first.starts_with("soak: seeds from 1"), "{first}");
+        // Something is found as soon as there is a folder for it.
+        while code == 1 && !out.path().join("found").exists() {
+            std::thread::yield_now();
+        }
+        let mut kill = Command::new("kill");
+        let sent = kill.arg(signal).arg(soak.id().to_string()).status();
+        assert!(sent.unwrap().success());
+        let mut rest = String::new();
+        printed.read_to_string(&mut rest).unwrap();
+        assert_eq!(soak.wait().unwrap().code(), Some(code), "{rest}");
+        assert!(
+            rest.contains(" runs in 00:00:") && rest.contains(found),
+            "{rest}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! `cargo sim shrink`: from a failing run to a small file that fails by itself.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use super::{FencingFlag, print, runs_folder, stage};
 use crate::error::Error;
 use crate::runner::{Batch, check_supported};
 use crate::scenario::{Scenario, fencing_name};
-use crate::shrink::{Options, shrink};
+use crate::shrink::{Options, Symptom, shrink};
 use crate::suite;
 
 /// What to shrink, and where to.
@@ -28,7 +29,8 @@ pub(super) struct ShrinkFlags {
     /// Which protocol; what the file says, if nothing is given.
     #[arg(long)]
     fencing: Option<FencingFlag>,
-    /// What must stay violated, such as `linearizable`; without it, what the scenario expects to be.
+    /// What must stay violated, such as `linearizable`; without it, what the scenario expects to be, else anything that
+    /// is, else a panic or another failure of the run, else what could not be judged.
     #[arg(long, value_name = "GUARANTEE")]
     guarantee: Option<Guarantee>,
     /// The file to write [default: `runs/shrunk/NAME-FENCING-SEED-GUARANTEE.toml` in the repository].
@@ -58,18 +60,19 @@ pub(super) fn run(flags: &ShrinkFlags) -> Result<ExitCode, Error> {
     let style = ProgressStyle::with_template("{elapsed_precise} {spinner} {msg}");
     bar.set_style(style.expect("the template is right"));
     let options = Options {
-        guarantee: flags.guarantee,
+        symptom: flags.guarantee.map(Symptom::Violated),
         runs_max: flags.runs,
     };
     let shrunk = shrink(&*stage, &scenario, seed, options, &|progress| {
         bar.set_message(format!("{} runs: {}", progress.runs, progress.size));
         bar.tick();
+        ControlFlow::Continue(())
     });
     bar.finish_and_clear();
     let shrunk = shrunk?;
     let path = match &flags.out {
         Some(path) => path.clone(),
-        None => default_path(&scenario, seed, shrunk.guarantee),
+        None => default_path(&scenario, seed, &shrunk.symptom),
     };
     let text = shrunk.file(&path.display().to_string());
     write(&path, &text)?;
@@ -83,9 +86,14 @@ pub(super) fn run(flags: &ShrinkFlags) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn default_path(scenario: &Scenario, seed: u64, guarantee: Guarantee) -> PathBuf {
+fn default_path(scenario: &Scenario, seed: u64, symptom: &Symptom) -> PathBuf {
     let fencing = fencing_name(scenario.fencing());
-    let name = format!("{}-{fencing}-{seed}-{guarantee}.toml", scenario.id);
+    let what = match symptom {
+        Symptom::Violated(guarantee) => guarantee.name().to_owned(),
+        Symptom::Unknown(guarantee) => format!("{guarantee}-unknown"),
+        Symptom::Failed(_) => "failed".to_owned(),
+    };
+    let name = format!("{}-{fencing}-{seed}-{what}.toml", scenario.id);
     runs_folder().join("shrunk").join(name)
 }
 

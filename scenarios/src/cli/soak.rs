@@ -1,22 +1,24 @@
 //! `cargo sim soak` and `cargo sim merge`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 use kv_core::Fencing;
 use serde_json::json;
 
-use super::{FencingFlag, print, runs_folder, stage};
+use super::{FencingFlag, print, runs_folder, stage, stop};
 use crate::error::Error;
 use crate::runner::{Batch, check_supported};
 use crate::scenario::{Length, Scenario};
-use crate::soak::{self, Plan};
+use crate::soak::{self, Keep, Plan, Tally};
 use crate::suite;
 
 /// What to run for how long.
@@ -25,7 +27,8 @@ pub(super) struct SoakFlags {
     /// Scenarios of the suite or scenario files; without any, the whole suite.
     #[arg(value_name = "NAME|FILE")]
     scenarios: Vec<String>,
-    /// How long, such as 1h; without it, until it is stopped with Ctrl-C. What was found by then is in the folder.
+    /// How long, such as 1h; without it, until it is stopped with Ctrl-C. What was found by then is in the folder. A second
+    /// Ctrl-C does not wait for the runs that have begun.
     #[arg(long = "for", value_name = "LENGTH")]
     length: Option<Length>,
     /// The most runs.
@@ -40,6 +43,9 @@ pub(super) struct SoakFlags {
     /// Which protocol.
     #[arg(long, default_value = "epoch")]
     fencing: FencingFlag,
+    /// Which runs are kept: those with something `unexpected` by their scenario, or all in which anything is `violated`.
+    #[arg(long, value_name = "unexpected|violated", default_value = "unexpected")]
+    keep: Keep,
     /// How many runs at once [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
@@ -54,6 +60,9 @@ pub(super) struct MergeFlags {
     /// The folders of soaks.
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
+    /// Writes what they found as one folder, too: a new one, which can itself be joined with others.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -113,12 +122,14 @@ pub(super) fn run(flags: &SoakFlags) -> Result<ExitCode, Error> {
         shard: (flags.shard.index, flags.shard.count),
         runs_max: flags.runs,
         jobs: flags.jobs.map_or(cores, usize::from),
+        keep: flags.keep,
         out: flags
             .out
             .clone()
             .unwrap_or_else(|| runs_folder().join("soak")),
         commit: commit(),
     };
+    let asked = stop::requested().map_err(Error::NoSignals)?;
     let (index, count, out) = (flags.shard.index, flags.shard.count, plan.out.display());
     print(&format!(
         "soak: seeds from {start}, part {index}/{count}, into {out}\n"
@@ -126,15 +137,40 @@ pub(super) fn run(flags: &SoakFlags) -> Result<ExitCode, Error> {
     let bar = ProgressBar::new_spinner(); // On stderr, and only where a person looks.
     let style = ProgressStyle::with_template("{elapsed_precise} {spinner} {msg}");
     bar.set_style(style.expect("the template is right"));
-    let stop = || flags.length.is_some_and(|length| bar.elapsed() >= length.0);
+    let is_over = || flags.length.is_some_and(|length| bar.elapsed() >= length.0);
+    let stop = || asked.load(Ordering::Relaxed) || is_over();
     let tally = soak::soak(&*stage, &plan, &stop, &|tally| {
-        bar.set_message(format!("{} runs, {} failed", tally.runs, tally.found));
+        bar.set_message(format!("{} runs, {} found", tally.runs, tally.found));
         bar.tick();
     });
+    let elapsed = bar.elapsed();
     bar.finish_and_clear();
     let tally = tally?;
-    print(&format!("{} runs, {} failed\n", tally.runs, tally.found));
+    print(&told(&tally, elapsed, &plan.out));
     Ok(ExitCode::from(u8::from(tally.found > 0)))
+}
+
+/// What came out, for people.
+fn told(tally: &Tally, elapsed: Duration, out: &Path) -> String {
+    let Tally {
+        runs,
+        found,
+        seeds,
+        kinds,
+    } = tally;
+    let elapsed = FormattedDuration(elapsed);
+    let mut text = format!("{runs} runs in {elapsed}, {found} found");
+    if let Some((low, high)) = seeds {
+        text += &format!(", seeds {low} to {high}");
+    }
+    text += "\n";
+    for ((scenario, what), count) in kinds {
+        text += &format!("{count:>6}  {scenario:<28} {what}\n");
+    }
+    if *found > 0 {
+        text += &format!("kept in {}\n", out.join("found").display());
+    }
+    text
 }
 
 /// A number that nobody chose: a soak is about runs that nobody has seen. Each `RandomState` has random keys.
@@ -153,7 +189,13 @@ fn commit() -> String {
 
 /// Joins folders, and prints one line for each kind of failure.
 pub(super) fn merge(flags: &MergeFlags) -> Result<ExitCode, Error> {
-    let kinds = soak::merge(&flags.folders)?;
+    let kinds = match &flags.out {
+        None => soak::merge(&flags.folders)?,
+        Some(out) => {
+            soak::write_joined(&flags.folders, out)?;
+            soak::merge(std::slice::from_ref(out))?
+        }
+    };
     if flags.json {
         print(&format!("{:#}\n", json!(kinds)));
     } else if kinds.is_empty() {

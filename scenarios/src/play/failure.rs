@@ -55,6 +55,44 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// Whether the run merely shows nothing. Whatever is left out of such a run, it shows still less.
+    #[must_use]
+    pub fn is_vacuous(&self) -> bool {
+        match self {
+            Self::TooFewOk { .. } | Self::NoOkRead | Self::NoOkWrite | Self::NeverFired { .. } => {
+                true
+            }
+            Self::NotReady { .. }
+            | Self::NotRecovered { .. }
+            | Self::NodeStopped { .. }
+            | Self::Panicked { .. }
+            | Self::BadHistory { .. } => false,
+        }
+    }
+
+    /// What failed, in a few words: two failures of one name are likely one bug. A panic is named by its place.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = match self {
+            Self::NotReady { .. } => "never ready",
+            Self::TooFewOk { .. } => "too few ok",
+            Self::NoOkRead => "no ok read",
+            Self::NoOkWrite => "no ok write",
+            Self::NeverFired { .. } => "a fault never fired",
+            Self::NotRecovered { .. } => "not recovered",
+            Self::NodeStopped { .. } => "a node stopped",
+            Self::BadHistory { .. } => "bad history",
+            Self::Panicked { message } => {
+                let place = message.rsplit_once(" (").map(|(_, place)| place);
+                let place = place.unwrap_or("somewhere").trim_end_matches(')');
+                return format!("panic at {place}");
+            }
+        };
+        name.to_owned()
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

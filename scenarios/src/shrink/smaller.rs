@@ -1,6 +1,7 @@
 //! Smaller scenarios from a scenario: each function proposes, and nothing here runs anything.
 //!
-//! What is proposed need not be valid; whoever tries it reads it back from its text first.
+//! What is proposed need not be valid; whoever tries it reads it back from its text first. Times that come from a run are
+//! rounded from the start: a person is to read them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,13 +15,20 @@ use crate::scenario::{Action, End, Fault, Group, Scenario, Start, Step, Target, 
 /// What stays before the first thing that happens, and after the last.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// The operations of a run as a script.
-pub(super) fn scripted(scenario: &Scenario, played: &Played) -> Scenario {
+/// The nearest multiple of a unit.
+fn nearest(time: Duration, unit: Duration) -> Duration {
+    let unit = unit.as_nanos().max(1);
+    let units = (time.as_nanos() + unit / 2) / unit;
+    Duration::from_nanos(u64::try_from(units * unit).unwrap_or(u64::MAX))
+}
+
+/// The operations of a run as a script, at times that are multiples of a unit.
+pub(super) fn scripted(scenario: &Scenario, played: &Played, unit: Duration) -> Scenario {
     let clients = u64::from(scenario.workload.clients);
     let asked = played.history.iter().filter_map(|event| {
         let session = event.session.filter(|session| *session < clients)?;
         (event.kind == EventKind::Invoke).then_some(Step {
-            at: Duration::from_nanos(event.time),
+            at: nearest(Duration::from_nanos(event.time), unit),
             client: u32::try_from(session).ok()?,
             function: event.f,
             key: event.key.clone()?,
@@ -43,14 +51,31 @@ pub(super) fn scripted(scenario: &Scenario, played: &Played) -> Scenario {
 }
 
 /// Every fault at the time at which it fired in a run, whatever it had waited for.
-pub(super) fn pinned(scenario: &Scenario, played: &Played) -> Scenario {
+pub(super) fn pinned(scenario: &Scenario, played: &Played, unit: Duration) -> Scenario {
     let mut smaller = scenario.clone();
     for event in &played.events {
         if let Some(fault) = begun(event).and_then(|index| smaller.faults.get_mut(index)) {
-            fault.start = Start::At(Duration::from_nanos(event.time));
+            fault.start = Start::At(nearest(Duration::from_nanos(event.time), unit));
         }
     }
+    end_in_time(&mut smaller);
     smaller
+}
+
+/// What would last for longer than the workload ends with it.
+fn end_in_time(scenario: &mut Scenario) {
+    let duration = scenario.workload.duration;
+    for fault in &mut scenario.faults {
+        let is_late = match (&fault.start, fault.end) {
+            (_, End::Until(until)) => until >= duration,
+            (Start::At(at), End::For(lasting)) => *at + lasting >= duration,
+            (_, End::For(lasting)) => lasting >= duration,
+            (_, End::WithTheWorkload) => false,
+        };
+        if is_late {
+            fault.end = End::WithTheWorkload;
+        }
+    }
 }
 
 /// Which fault begins with that event.
@@ -211,11 +236,7 @@ fn starts(scenario: &Scenario) -> impl Iterator<Item = Duration> {
 pub(super) fn lasting(scenario: &Scenario, duration: Duration) -> Scenario {
     let mut smaller = scenario.clone();
     smaller.workload.duration = duration;
-    for fault in &mut smaller.faults {
-        if matches!(fault.end, End::Until(until) if until >= duration) {
-            fault.end = End::WithTheWorkload;
-        }
-    }
+    end_in_time(&mut smaller);
     smaller
 }
 
@@ -259,11 +280,7 @@ pub(super) fn shorter_fault(scenario: &Scenario, index: usize) -> Option<Scenari
 
 /// All times as multiples of a unit, so that a person can read them.
 pub(super) fn rounded(scenario: &Scenario, unit: Duration) -> Scenario {
-    let unit = unit.as_nanos().max(1);
-    let round = |time: &mut Duration| {
-        let units = (time.as_nanos() + unit / 2) / unit;
-        *time = Duration::from_nanos(u64::try_from(units * unit).unwrap_or(u64::MAX));
-    };
+    let round = |time: &mut Duration| *time = nearest(*time, unit);
     let mut smaller = scenario.clone();
     for step in &mut smaller.workload.script {
         round(&mut step.at);
@@ -276,5 +293,6 @@ pub(super) fn rounded(scenario: &Scenario, unit: Duration) -> Scenario {
             round(until);
         }
     }
+    end_in_time(&mut smaller);
     smaller
 }

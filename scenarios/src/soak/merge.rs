@@ -1,4 +1,8 @@
-//! What several machines found, as one list: failures of one scenario, guarantee and form are one kind.
+//! What several machines found, as one list and, if so wished, as one folder: failures of one scenario, guarantee and form
+//! are one kind.
+//!
+//! A run counts once, however many of the folders have it: the same scenario, protocol, seed and commit are the same run.
+//! A joined folder holds every run of those that it was made of and can itself be joined again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Finding, NoSoak, check_version, read};
+use super::folder::{self, Finding, NoSoak, check_version, findings};
+use crate::error::Error;
 
 /// Failures that are likely one bug.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,17 +30,8 @@ pub struct Kind {
 /// # Errors
 /// A folder that is none of a soak or of another version, or a damaged file in it.
 pub fn merge(folders: &[PathBuf]) -> Result<Vec<Kind>, NoSoak> {
-    for folder in folders {
-        check_version(folder)?;
-    }
     let mut kinds: BTreeMap<_, Kind> = BTreeMap::new();
-    for (finding, folder) in folders
-        .iter()
-        .map(|folder| findings(folder))
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-    {
+    for (finding, folder) in runs(folders)? {
         let key = (
             finding.scenario.clone(),
             finding.fencing.clone(),
@@ -54,25 +50,76 @@ pub fn merge(folders: &[PathBuf]) -> Result<Vec<Kind>, NoSoak> {
     Ok(kinds)
 }
 
-/// The findings of a folder, by name.
-fn findings(folder: &Path) -> Result<Vec<(Finding, PathBuf)>, NoSoak> {
-    let Ok(entries) = fs::read_dir(folder.join("found")) else {
-        return Ok(Vec::new()); // Nothing was found.
-    };
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_none_or(|end| end != "unfinished"))
-        .collect();
-    found.sort();
-    let finding = |path: PathBuf| {
-        let file = path.join("finding.json");
-        let text = fs::read_to_string(&file).map_err(|error| NoSoak::Damaged {
-            file: file.clone(),
-            why: error.to_string(),
-        })?;
-        Ok((read(&file, &text)?, path))
-    };
-    found.into_iter().map(finding).collect()
+/// Every run once, in a fixed order; of two findings about one, that which was shrunk.
+fn runs(folders: &[PathBuf]) -> Result<Vec<(Finding, PathBuf)>, NoSoak> {
+    for folder in folders {
+        check_version(folder)?;
+    }
+    let mut runs: BTreeMap<_, (Finding, PathBuf)> = BTreeMap::new();
+    for folder in folders {
+        for (finding, path) in findings(folder)? {
+            let run = (
+                finding.scenario.clone(),
+                finding.fencing.clone(),
+                finding.seed,
+                finding.commit.clone(),
+            );
+            let is_better = match runs.get(&run) {
+                None => true,
+                Some((known, _)) => known.form.is_none() && finding.form.is_some(),
+            };
+            if is_better {
+                runs.insert(run, (finding, path));
+            }
+        }
+    }
+    Ok(runs.into_values().collect())
+}
+
+/// Writes what several soaks found as one folder, which is complete when it appears.
+///
+/// # Errors
+/// As [`merge`]; when there is such a folder already, or when it cannot be written.
+pub fn write_joined(folders: &[PathBuf], out: &Path) -> Result<(), Error> {
+    let runs = runs(folders)?;
+    if out.exists() {
+        let folder = out.to_owned();
+        return Err(NoSoak::Taken { folder }.into());
+    }
+    let mut unfinished = out.to_owned().into_os_string();
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    let written = fill(&runs, &unfinished).and_then(|()| {
+        fs::rename(&unfinished, out).map_err(|source| Error::Unwritable {
+            path: out.to_owned(),
+            source,
+        })
+    });
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&unfinished); // The first error is the one that matters.
+    }
+    written
+}
+
+fn fill(runs: &[(Finding, PathBuf)], out: &Path) -> Result<(), Error> {
+    folder::open(out)?;
+    for (finding, from) in runs {
+        let to = folder::found(out).join(finding.folder_name());
+        copy(from, &to).map_err(|source| Error::Unwritable { path: to, source })?;
+    }
+    Ok(())
+}
+
+/// Copies the files of a finding.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The kinds as a table.

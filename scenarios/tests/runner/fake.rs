@@ -27,6 +27,8 @@ pub(crate) enum Flaw {
     Nothing,
     /// Now and then a write is acknowledged and forgotten.
     LosesWrites,
+    /// A new writer has nothing of what its predecessor acknowledged.
+    ForgetsAtFailover,
     /// No operation is ever answered.
     AnswersNothing,
     /// No shard ever has a writer.
@@ -85,6 +87,7 @@ struct State {
     shards: BTreeMap<ShardId, Shard>,
     unreachable: BTreeSet<NodeId>,
     operations: u64,
+    flaw: Flaw,
 }
 
 struct Shard {
@@ -114,6 +117,7 @@ impl State {
             shards: shards.map(|id| (id, shard(id))).collect(),
             unreachable: BTreeSet::new(),
             operations: 0,
+            flaw,
         };
         for shard in scenario.shards() {
             state.publish(Duration::ZERO, shard);
@@ -171,6 +175,9 @@ impl State {
                 shard.writer = successor;
                 let (epoch, _, last) = *shard.runs.last().unwrap();
                 shard.runs.push((epoch.next(), last.next(), last.next()));
+                if self.flaw == Flaw::ForgetsAtFailover {
+                    shard.values.clear();
+                }
                 self.publish(time, id);
             }
         }

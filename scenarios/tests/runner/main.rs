@@ -8,6 +8,7 @@
 )]
 
 mod fake;
+mod shrinking;
 
 use std::collections::BTreeMap;
 use std::fs;
