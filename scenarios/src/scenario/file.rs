@@ -91,7 +91,7 @@ pub(super) struct Workload {
     /// How long a client waits for an answer; default 2 s.
     pub(super) deadline: Option<Spanned<Length>>,
     /// A run with fewer acknowledged operations fails itself; default 300, and 0 for a script.
-    pub(super) min_ok: Option<u64>,
+    pub(super) min_ok: Option<Spanned<u64>>,
     /// How long after the last fault a write to each shard must succeed; default 20 s.
     pub(super) recovery_within: Option<Spanned<Length>>,
 }
@@ -206,9 +206,10 @@ pub(super) struct SlowDisk {
 /// Guarantees and what is expected of them, as they were written.
 pub(super) type Named = BTreeMap<Spanned<String>, Spanned<String>>;
 
-/// `[expect]` is about `epoch`, and `[expect.none]` about `none`.
+/// `[expect]` is about `epoch`, as is `[expect.epoch]`, and `[expect.none]` about `none`.
 #[derive(Default)]
 pub(super) struct Expect {
+    pub(super) unsaid: Named,
     pub(super) epoch: Named,
     pub(super) none: Named,
 }
@@ -229,8 +230,8 @@ impl<'de> Deserialize<'de> for Expect {
                 while let Some(name) = map.next_key::<Spanned<String>>()? {
                     match name.get_ref().as_str() {
                         "none" => expect.none = map.next_value()?,
-                        "epoch" => expect.epoch.append(&mut map.next_value()?),
-                        _ => drop(expect.epoch.insert(name, map.next_value()?)),
+                        "epoch" => expect.epoch = map.next_value()?,
+                        _ => drop(expect.unsaid.insert(name, map.next_value()?)),
                     }
                 }
                 Ok(expect)

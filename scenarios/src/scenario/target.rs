@@ -150,6 +150,14 @@ pub enum NoSuchTarget {
         /// The target.
         target: Target,
     },
+    /// A minority of so few.
+    #[error("{target} cannot exist: a majority of {replication_factor} is the whole shard")]
+    NoMinority {
+        /// The target.
+        target: Target,
+        /// N.
+        replication_factor: usize,
+    },
     /// Nobody at all.
     #[error("no target is named; allowed: {TARGETS}")]
     Nobody,
@@ -198,12 +206,27 @@ impl Target {
                 })
             }
             Self::Elector(_) if replication_factor < 2 => Err(NoSuchTarget::NoElection { target }),
-            Self::Minority(_) if replication_factor < 3 => Err(NoSuchTarget::Replica {
+            Self::Minority(_) if replication_factor < 3 => Err(NoSuchTarget::NoMinority {
                 target,
                 replication_factor,
             }),
             Self::Node(id) if id == 0 || id > nodes => Err(NoSuchTarget::Node { target, nodes }),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether it never stands for more than one place. The machines of the clients have no links among each other.
+    pub(super) fn is_one_place(&self) -> bool {
+        match self {
+            Self::Writer(_)
+            | Self::Replica(..)
+            | Self::Elector(_)
+            | Self::AnyOf(_)
+            | Self::Any
+            | Self::Node(_)
+            | Self::Coordination
+            | Self::Clients => true,
+            Self::Shard(_) | Self::Majority(_) | Self::Minority(_) | Self::All => false,
         }
     }
 

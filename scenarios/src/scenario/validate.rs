@@ -1,5 +1,6 @@
 //! From the file as written to a valid scenario, or to the first thing that is wrong with it and its line.
 
+mod exercise;
 mod faults;
 mod script;
 
@@ -15,7 +16,8 @@ use toml::Spanned;
 use self::faults::Rules;
 use super::expect::Expected;
 use super::{
-    Cluster, Engine, Expectations, Levels, Mix, Problem, Random, Scenario, Workload, file,
+    Cluster, Counted, Engine, Expectations, Fault, Levels, Mix, Problem, Random, Scenario,
+    Workload, file,
 };
 use crate::error::Error;
 
@@ -66,23 +68,48 @@ fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
     let random = random.transpose()?;
     let rules = Rules {
         cluster: &cluster,
-        duration: workload.duration,
+        workload: &workload,
     };
-    let faults = written.fault.into_iter().map(|fault| rules.fault(fault));
+    let faults = faults(&rules, written.fault)?;
+    let file::Expect {
+        unsaid,
+        epoch,
+        none,
+    } = written.expect;
+    let expect = Expectations {
+        epoch: expected([unsaid, epoch], &workload)?,
+        none: expected([none, file::Named::new()], &workload)?,
+    };
     Ok(Scenario {
         id: id.to_owned(),
         address: address.to_owned(),
         title: written.name.into_inner(),
         seed: written.seed,
         random,
-        faults: faults.collect::<Result<_, _>>()?,
+        faults,
         cluster,
         workload,
-        expect: Expectations {
-            epoch: expected(written.expect.epoch)?,
-            none: expected(written.expect.none)?,
-        },
+        expect,
     })
+}
+
+/// The faults, none of them twice. Else they may overlap as they like: what two of them want lasts until both are over.
+fn faults(rules: &Rules, written: Vec<Spanned<file::Fault>>) -> Located<Vec<Fault>> {
+    let mut faults: Vec<Fault> = Vec::new();
+    for written in written {
+        let span = written.span();
+        let fault = rules.fault(written)?;
+        if let Some(twin) = faults.iter().position(|other| *other == fault) {
+            let why = format!(
+                "is the same as fault {}, and adds nothing to it; remove one",
+                twin + 1
+            );
+            let field = "this fault";
+            return Err((span, Problem::Contradiction { field, why }));
+        }
+        faults.push(fault);
+    }
+    Ok(faults)
 }
 
 fn out_of_range<T: std::fmt::Debug>(
@@ -203,6 +230,7 @@ impl From<file::Fencing> for Fencing {
 }
 
 fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
+    let table_at = written.as_ref().map_or(0..0, Spanned::span);
     let written = written.map(Spanned::into_inner).unwrap_or_default();
     script::check_alone(&written)?;
     let default = Workload::default();
@@ -236,7 +264,10 @@ fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
             (ms, 60 * second),
             default.deadline,
         )?,
-        min_ok: written.min_ok.unwrap_or(min_ok_default),
+        min_ok: written
+            .min_ok
+            .as_ref()
+            .map_or(min_ok_default, |it| *it.get_ref()),
         recovery_within: length_in_range(
             written.recovery_within,
             "recovery_within",
@@ -245,6 +276,25 @@ fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
         )?,
     };
     workload.script = script::steps(written.script, &workload)?;
+    let (min_ok, most) = (
+        workload.min_ok,
+        exercise::operations_max(&workload, Counted::Operations),
+    );
+    if min_ok > most {
+        let problem = Problem::Range {
+            field: "min_ok",
+            given: format!(
+                "{min_ok}{}",
+                if written.min_ok.is_some() {
+                    ""
+                } else {
+                    " by default"
+                }
+            ),
+            allowed: format!("0 to {most}, which is more than the clients ever do"),
+        };
+        return Err((written.min_ok.map_or(table_at, |it| it.span()), problem));
+    }
     Ok(workload)
 }
 
@@ -332,8 +382,13 @@ fn levels(written: Option<Spanned<file::Levels>>, default: Levels) -> Located<Le
     })
 }
 
-fn expected(named: file::Named) -> Located<BTreeMap<Guarantee, Expected>> {
-    let one = |(name, word): (Spanned<String>, Spanned<String>)| {
+/// What is expected under one protocol, each guarantee once, and each one that the workload can say something about.
+fn expected(
+    tables: [file::Named; 2],
+    workload: &Workload,
+) -> Located<BTreeMap<Guarantee, Expected>> {
+    let mut all = BTreeMap::new();
+    for (name, word) in tables.into_iter().flatten() {
         let guarantee: Guarantee = name
             .get_ref()
             .parse()
@@ -341,14 +396,25 @@ fn expected(named: file::Named) -> Located<BTreeMap<Guarantee, Expected>> {
         let found = Expected::ALL
             .into_iter()
             .find(|(_, allowed)| allowed == word.get_ref());
-        let (expected, _) = found.ok_or_else(|| {
+        let Some((expected, _)) = found else {
             let problem = Problem::Expectation {
                 guarantee: guarantee.name().to_owned(),
                 given: word.get_ref().clone(),
             };
-            (word.span(), problem)
-        })?;
-        Ok((guarantee, expected))
-    };
-    named.into_iter().map(one).collect()
+            return Err((word.span(), problem));
+        };
+        let refuse = |why: &str| {
+            let (field, why) = (guarantee.name(), why.to_owned());
+            Err((name.span(), Problem::Contradiction { field, why }))
+        };
+        if let Some(why) = exercise::says_nothing_about(workload, guarantee)
+            && expected != Expected::Any
+        {
+            return refuse(why);
+        }
+        if all.insert(guarantee, expected).is_some() {
+            return refuse("is named twice; remove one");
+        }
+    }
+    Ok(all)
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Located, Span};
+use super::{Located, Span, exercise};
 use crate::scenario::fault::{Action, Disturbance, End, Fault, Kind, Start, Turn};
-use crate::scenario::{Cluster, Group, Length, NoSuchTarget, Problem, Target, file};
+use crate::scenario::{Cluster, Group, Length, NoSuchTarget, Problem, Target, Workload, file};
 
 /// What a fault is held against.
 pub(super) struct Rules<'a> {
     pub(super) cluster: &'a Cluster,
-    pub(super) duration: Duration,
+    pub(super) workload: &'a Workload,
 }
 
 const STARTS: &str = "at, when, after";
@@ -34,14 +34,16 @@ impl Rules<'_> {
 
     fn start(&self, written: &file::Fault, span: Span) -> Located<Start> {
         match (&written.at, &written.when, &written.after) {
-            (Some(at), None, None) if at.get_ref().0 >= self.duration => Err(contradiction(
-                at,
-                "at",
-                format!(
-                    "is not before the end of the workload ({}): the fault would never fire",
-                    Length(self.duration)
-                ),
-            )),
+            (Some(at), None, None) if at.get_ref().0 >= self.workload.duration => {
+                Err(contradiction(
+                    at,
+                    "at",
+                    format!(
+                        "is not before the end of the workload ({}): the fault would never fire",
+                        Length(self.workload.duration)
+                    ),
+                ))
+            }
             (Some(at), None, None) => Ok(Start::At(at.get_ref().0)),
             (None, Some(when), None) if when.get_ref().shard >= self.cluster.config.shards => {
                 let target = Target::Writer(when.get_ref().shard);
@@ -56,7 +58,15 @@ impl Rules<'_> {
                 Err((when.span(), NoSuchTarget::NoElection { target }.into()))
             }
             (None, Some(when), None) => Ok(Start::When(*when.get_ref())),
-            (None, None, Some(after)) => Ok(Start::After(*after.get_ref())),
+            (None, None, Some(after)) => {
+                match exercise::never_reached(self.workload, *after.get_ref()) {
+                    Some(why) => {
+                        let why = format!("never comes to {why}");
+                        Err(contradiction(after, "after", why))
+                    }
+                    None => Ok(Start::After(*after.get_ref())),
+                }
+            }
             (at, when, after) => {
                 let given = [
                     ("at", at.is_some()),
@@ -89,7 +99,7 @@ impl Rules<'_> {
                 "for",
                 "is no time at all".to_owned(),
             )),
-            (None, Some(lasting)) => Ok(End::For(lasting.get_ref().0)),
+            (None, Some(lasting)) => self.lasting(lasting, start),
             (Some(until), Some(_)) => Err(contradiction(
                 until,
                 "until",
@@ -99,6 +109,26 @@ impl Rules<'_> {
         }
     }
 
+    fn lasting(&self, lasting: &Spanned<Length>, start: &Start) -> Located<End> {
+        let (given, duration) = (*lasting.get_ref(), self.workload.duration);
+        let from = match start {
+            Start::At(at) => *at,
+            Start::When(_) | Start::After(_) => Duration::ZERO,
+        };
+        if from + given.0 > duration {
+            let from = match start {
+                Start::At(at) => format!(" from {} on", Length(*at)),
+                Start::When(_) | Start::After(_) => String::new(),
+            };
+            let why = format!(
+                "({given}){from} is longer than the workload ({}), with which everything heals; remove it to last until then",
+                Length(duration)
+            );
+            return Err(contradiction(lasting, "for", why));
+        }
+        Ok(End::For(given.0))
+    }
+
     fn until(&self, until: &Spanned<Length>, start: &Start) -> Located<End> {
         let end = until.get_ref().0;
         match start {
@@ -106,11 +136,11 @@ impl Rules<'_> {
                 let why = format!("({}) is not after at ({})", until.get_ref(), Length(*at));
                 Err(contradiction(until, "until", why))
             }
-            Start::At(_) if end > self.duration => {
+            Start::At(_) if end > self.workload.duration => {
                 let why = format!(
                     "({}) is after the end of the workload ({}), when everything heals",
                     until.get_ref(),
-                    Length(self.duration)
+                    Length(self.workload.duration)
                 );
                 Err(contradiction(until, "until", why))
             }
@@ -151,6 +181,10 @@ impl Rules<'_> {
         if let Some(disk) = written.slow_disk.take() {
             let span = disk.span();
             let file::SlowDisk { node, delay } = disk.into_inner();
+            if delay.0.is_zero() {
+                let (field, why) = ("slow_disk", "slows nothing; give a delay".to_owned());
+                return Err((span, Problem::Contradiction { field, why }));
+            }
             found.push((
                 Action::SlowDisk {
                     nodes: node,
@@ -171,6 +205,9 @@ impl Rules<'_> {
         }
         let (action, span) = found.remove(0);
         self.hits_somebody(&action, &span)?;
+        if let Some((field, why)) = contradiction_in(&action) {
+            return Err((span, Problem::Contradiction { field, why }));
+        }
         Ok((action, span))
     }
 
@@ -195,6 +232,44 @@ impl Rules<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Why an action harms no link, whoever plays the roles that it names.
+fn contradiction_in(action: &Action) -> Option<(&'static str, String)> {
+    let is_one = |group: &Group| group.0.iter().all(Target::is_one_place);
+    match action {
+        Action::Isolate {
+            group,
+            from: Some(from),
+        } if from.0.iter().all(|target| group.0.contains(target)) => {
+            let why = format!("cuts {group} off from itself; name somebody else in from");
+            Some(("isolate", why))
+        }
+        Action::OneWay { from, to: Some(to) } if from == to && is_one(from) => {
+            let why = format!("cuts {from} off from itself; name somebody else in to");
+            Some(("one_way", why))
+        }
+        Action::Network {
+            from: Some(from),
+            to: Some(to),
+            ..
+        } if from == to && is_one(from) => {
+            let why = format!("disturbs what {from} sends to itself; name somebody else in to");
+            Some(("network", why))
+        }
+        Action::Split(groups) => {
+            let mut seen: Vec<Target> = Vec::new();
+            for group in groups {
+                if let Some(target) = group.0.iter().find(|target| seen.contains(target)) {
+                    let why = format!("has {target} on two sides; leave it on one");
+                    return Some(("split", why));
+                }
+                seen.extend(&group.0);
+            }
+            None
+        }
+        _ => None,
     }
 }
 
