@@ -38,7 +38,8 @@ pub struct Nemesis {
     harmed: Mutex<Harmed>,
 }
 
-/// What lasts at the moment. Faults may overlap: a link mends, and a node comes back, when the last of them ends.
+/// What lasts at the moment. Faults may overlap: a link mends, and a node comes back, when the last of them ends. Where
+/// they differ, as two speeds of a clock, that which began last counts.
 #[derive(Default)]
 struct Harmed {
     cuts: BTreeMap<(Place, Place), u32>,
@@ -46,6 +47,8 @@ struct Harmed {
     paused: BTreeMap<NodeId, u32>,
     outages: BTreeMap<Outage, u32>,
     disturbed: BTreeMap<(NodeId, NodeId), Vec<(usize, Disturbance)>>,
+    drifts: BTreeMap<NodeId, Vec<(usize, i64)>>,
+    slow: BTreeMap<NodeId, Vec<(usize, Duration)>>,
     /// What was last written down of that.
     noted: Option<NodeEventKind>,
 }
@@ -240,11 +243,8 @@ impl Nemesis {
                 }
             }
             Harm::Disturb(from, to, disturbance) => {
-                harmed
-                    .disturbed
-                    .entry((*from, *to))
-                    .or_default()
-                    .push((index, *disturbance));
+                let on_link = harmed.disturbed.entry((*from, *to)).or_default();
+                on_link.push((index, *disturbance));
                 self.world
                     .act(&Act::Disturb(*from, *to, Some(*disturbance)))
                     .await;
@@ -255,10 +255,16 @@ impl Nemesis {
                 jump,
                 drift_ppm,
             } => {
+                let drifts = harmed.drifts.entry(*node).or_default();
+                drifts.push((index, *drift_ppm));
                 self.world.act(&Act::JumpClock(*node, *jump)).await;
                 self.world.act(&Act::DriftClock(*node, *drift_ppm)).await;
             }
-            Harm::SlowDisk(node, delay) => self.world.act(&Act::SlowDisk(*node, *delay)).await,
+            Harm::SlowDisk(node, delay) => {
+                let delays = harmed.slow.entry(*node).or_default();
+                delays.push((index, *delay));
+                self.world.act(&Act::SlowDisk(*node, *delay)).await;
+            }
         }
     }
 
@@ -284,7 +290,8 @@ impl Nemesis {
                 }
             }
             Harm::Pause(node) => {
-                if lower(&mut harmed.paused, *node) {
+                // Nobody goes on who is dead by now, or died before it could stand still.
+                if lower(&mut harmed.paused, *node) && !harmed.down.contains_key(node) {
                     self.world.act(&Act::Resume(*node)).await;
                 }
             }
@@ -298,16 +305,31 @@ impl Nemesis {
                 }
             }
             Harm::Disturb(from, to, _) => {
-                let on_link = harmed.disturbed.entry((*from, *to)).or_default();
-                on_link.retain(|(fault, _)| *fault != index);
-                let left = on_link.last().map(|(_, disturbance)| *disturbance);
+                let left = ended(&mut harmed.disturbed, (*from, *to), index);
                 self.world.act(&Act::Disturb(*from, *to, left)).await;
             }
-            Harm::Clock { node, .. } => self.world.act(&Act::DriftClock(*node, 0)).await,
-            Harm::SlowDisk(node, _) => self.world.act(&Act::SlowDisk(*node, Duration::ZERO)).await,
+            Harm::Clock { node, .. } => {
+                let drift = ended(&mut harmed.drifts, *node, index).unwrap_or_default();
+                self.world.act(&Act::DriftClock(*node, drift)).await;
+            }
+            Harm::SlowDisk(node, _) => {
+                let delay = ended(&mut harmed.slow, *node, index).unwrap_or_default();
+                self.world.act(&Act::SlowDisk(*node, delay)).await;
+            }
             Harm::Restart(_) | Harm::LoseSession(_) => {}
         }
     }
+}
+
+/// What is left of several faults of one place when that one ends: the last that began.
+fn ended<K: Ord, T: Copy>(
+    lasting: &mut BTreeMap<K, Vec<(usize, T)>>,
+    place: K,
+    index: usize,
+) -> Option<T> {
+    let here = lasting.entry(place).or_default();
+    here.retain(|(fault, _)| *fault != index);
+    here.last().map(|(_, left)| *left)
 }
 
 /// One more reason for something. Returns whether it is the first.

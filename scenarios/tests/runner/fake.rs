@@ -274,6 +274,8 @@ impl World for FakeWorld {
     }
 
     async fn act(&self, act: &Act) {
+        let done = NodeEventKind::other("act", [("act", format!("{act:?}").into())]);
+        self.state().record(self.now(), NodeId(1), done);
         match act {
             Act::PowerLoss(node)
             | Act::Kill(node)

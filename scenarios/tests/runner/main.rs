@@ -8,6 +8,7 @@
 )]
 
 mod fake;
+mod nemesis;
 mod shrinking;
 
 use std::collections::BTreeMap;
@@ -235,7 +236,7 @@ fn faults_fire_by_time_by_event_and_by_count_and_stay_with_their_node() {
 fn everything_heals_when_the_workload_is_over() {
     let (report, played) = run(
         Flaw::Nothing,
-        "[[fault]]\nat = \"29s\"\npower_loss = \"writer(0)\"\nfor = \"1h\"\n",
+        "[[fault]]\nat = \"29s\"\npower_loss = \"writer(0)\"\n",
     );
     assert_eq!(report.failures, []);
     let ends: Vec<f64> = faults(&played)
