@@ -52,6 +52,9 @@ pub(super) struct SoakFlags {
     /// Where failures are kept [default: `runs/soak` in the repository].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// What findings say of the program's commit [default: that of the repository in which it was built].
+    #[arg(long, value_name = "ID")]
+    commit: Option<String>,
 }
 
 /// What to join.
@@ -127,7 +130,7 @@ pub(super) fn run(flags: &SoakFlags) -> Result<ExitCode, Error> {
             .out
             .clone()
             .unwrap_or_else(|| runs_folder().join("soak")),
-        commit: commit(),
+        commit: flags.commit.clone().unwrap_or_else(commit),
     };
     let asked = stop::requested().map_err(Error::NoSignals)?;
     let (index, count, out) = (flags.shard.index, flags.shard.count, plan.out.display());
