@@ -30,7 +30,7 @@ use crate::scenario::{Expected, Scenario, fencing_name};
 use crate::shrink::{self, Symptom, shrink};
 use crate::world::Stage;
 
-pub use folder::{Finding, NoSoak};
+pub use folder::{Finding, NoSoak, open};
 pub use merge::{Kind, merge, table, write_joined};
 
 /// How many failures of one kind are shrunk: more tell nothing new.
@@ -109,7 +109,7 @@ pub fn soak(
     stop: &(dyn Fn() -> bool + Sync),
     progress: &(dyn Fn(&Tally) + Sync),
 ) -> Result<Tally, Error> {
-    folder::open(&plan.out)?;
+    open(&plan.out)?;
     let (next, broken) = (AtomicU64::new(0), AtomicBool::new(false));
     let stop = || broken.load(Ordering::Relaxed) || stop();
     let soak = Soak {

@@ -301,7 +301,10 @@ fn a_soak_keeps_what_it_finds_and_goes_on_only_in_its_own_folder() {
         "{\"format\": 0, \"program\": \"0\"}",
     )
     .unwrap();
-    assert_eq!(soak("calm").status.code(), Some(2));
+    let refused = soak("calm");
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(text(&refused.stdout), "");
+    assert_eq!(text(&refused.stderr).lines().count(), 1);
 }
 
 /// The signal comes when it likes: between two runs, inside of one, or while one is made smaller.

@@ -132,6 +132,7 @@ pub(super) fn run(flags: &SoakFlags) -> Result<ExitCode, Error> {
             .unwrap_or_else(|| runs_folder().join("soak")),
         commit: flags.commit.clone().unwrap_or_else(commit),
     };
+    soak::open(&plan.out)?; // Before anything is said: a folder of another version is a usage error.
     let asked = stop::requested().map_err(Error::NoSignals)?;
     let (index, count, out) = (flags.shard.index, flags.shard.count, plan.out.display());
     print(&format!(

@@ -110,7 +110,10 @@ pub(super) fn found(folder: &Path) -> PathBuf {
 }
 
 /// Makes the folder of a soak, or goes on with one of this version.
-pub(super) fn open(folder: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// When the folder is of another version, or cannot be written.
+pub fn open(folder: &Path) -> Result<(), Error> {
     let file = folder.join("version.json");
     if file.exists() {
         return Ok(check_version(folder)?);
