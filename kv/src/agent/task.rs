@@ -150,7 +150,8 @@ async fn register(
                 }
             }
             Err(CoordinationError::Expired) => return Err(CoordinationError::Expired),
-            Err(_) => {}
+            // A service that does not answer ends no session, and may give each its whole time anew when it is back.
+            Err(_) => taken_since = None,
         }
         wait_for_change(session, pause).await?;
     }
