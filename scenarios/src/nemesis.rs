@@ -76,18 +76,18 @@ impl Nemesis {
         self.note_links().await;
     }
 
-    /// Lives through one fault of the scenario. Returns whether it fired.
+    /// Lives through one fault of the scenario. Returns whether it fired, if it has to.
     pub async fn run(self: Arc<Self>, index: usize) -> bool {
         let fault = &self.scenario.faults[index];
-        let left = self.left();
-        if timeout(left, self.wait_for_start(&fault.start))
-            .await
-            .is_err()
-        {
-            return false;
-        }
-        let Ok(cast) = timeout(self.left(), self.cast(index, fault)).await else {
-            return false;
+        let waiting = async {
+            self.wait_for_start(&fault.start).await;
+            self.cast(index, fault).await
+        };
+        let patience = fault.latest.map_or(Duration::MAX, |latest| {
+            latest.saturating_sub(self.record.now())
+        });
+        let Ok(cast) = timeout(self.left().min(patience), waiting).await else {
+            return fault.latest.is_some();
         };
         let harms = harms(&fault.action, &cast, self.scenario.cluster.nodes);
         self.note("begin", index, fault, &cast);

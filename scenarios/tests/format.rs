@@ -48,7 +48,7 @@ fn unknown_fields_are_refused_with_the_allowed_ones() {
     );
     assert!(
         refusal(&with_fault("at = \"1s\"\nkil = \"any\"")).starts_with(
-            "bad.toml:4: unknown field `kil`; allowed: `at`, `when`, `after`, `until`, `for`"
+            "bad.toml:4: unknown field `kil`; allowed: `at`, `when`, `after`, `latest`, `until`"
         )
     );
     assert_eq!(
@@ -182,6 +182,12 @@ fn times_that_contradict_each_other_are_refused() {
         "bad.toml:5: until (4s) is not after at (5s)"
     );
     assert_eq!(
+        refusal(&with_fault(
+            "at = \"5s\"\nlatest = \"5s\"\nkill = \"elector(0)\""
+        )),
+        "bad.toml:4: latest (5s) is not after at (5s)"
+    );
+    assert_eq!(
         refusal(&with_fault("at = \"30s\"\nkill = \"any\"")),
         "bad.toml:3: at is not before the end of the workload (30s): the fault would never fire"
     );
@@ -249,7 +255,7 @@ fn partitions_and_disturbances_are_whole() {
             "at = \"1s\"\npartition = {{ {fields} }}"
         )))
     };
-    let allowed = "isolate (with or without from), split, one_way, bridge";
+    let allowed = "isolate (with or without from), split, one_way, bridge, ring";
     assert_eq!(
         partition(""),
         format!("bad.toml:4: partition needs exactly one of {allowed}; it has none")
@@ -261,6 +267,13 @@ fn partitions_and_disturbances_are_whole() {
     assert_eq!(
         partition("isolate = \"any\", bridge = \"any\""),
         format!("bad.toml:4: partition needs exactly one of {allowed}; it has isolate, bridge")
+    );
+    assert_eq!(
+        partition("ring = \"shard(0)\""),
+        "bad.toml:4: ring needs at least 4 nodes, or it cuts nothing; shard(0) is 3 here"
+    );
+    assert!(
+        partition("ring = [\"all\", \"clients\"]").starts_with("bad.toml:4: clients is no node")
     );
     assert!(
         partition("split = [[\"any\"]]").starts_with("bad.toml:4: split needs at least two groups")
@@ -345,6 +358,11 @@ at = "3s"
 partition = { bridge = "replica(0, 0)" }
 
 [[fault]]
+at = "3s"
+latest = "8s"
+partition = { ring = ["elector(0)", "all"] }
+
+[[fault]]
 at = "4s"
 network = { lose = 0.05, delay = "20ms", to = "all" }
 
@@ -404,7 +422,7 @@ fn every_field_is_read() {
     assert_eq!(scenario.cluster.config.election_quorum, 4);
     assert_eq!(scenario.workload.mix.delete, 0);
     assert_eq!(scenario.workload.min_ok, 7);
-    assert_eq!(scenario.faults.len(), 14);
+    assert_eq!(scenario.faults.len(), 15);
     assert!(matches!(scenario.faults[0].start, Start::At(_)));
     assert!(matches!(scenario.faults[1].end, End::WithTheWorkload));
     assert!(matches!(

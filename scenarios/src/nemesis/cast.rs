@@ -17,6 +17,8 @@ pub(super) struct Cast {
     places: BTreeMap<Target, BTreeSet<Place>>,
     /// The members of every shard.
     pub(super) members: BTreeMap<u16, Vec<NodeId>>,
+    /// Every node, in an order of the seed's own.
+    pub(super) order: Vec<NodeId>,
 }
 
 impl Cast {
@@ -57,6 +59,8 @@ impl Cast {
                 cast.places.insert(*target, places);
             }
         }
+        cast.order = (1..=u64::from(node_count)).map(NodeId).collect();
+        cast.order.shuffle(&mut rng);
         Some(cast)
     }
 

@@ -79,6 +79,7 @@ pub(super) fn harms(action: &Action, cast: &Cast, node_count: u16) -> Vec<Harm> 
             one_way(&from, &others(to.as_ref(), cast, node_count, &from))
         }
         Action::Bridge(bridge) => bridged(&cast.nodes(bridge), cast),
+        Action::Ring(ring) => ringed(&cast.nodes(ring), cast),
         Action::Network {
             disturbance,
             from,
@@ -180,6 +181,22 @@ fn bridged(bridge: &BTreeSet<NodeId>, cast: &Cast) -> Vec<Harm> {
     split(&sides)
 }
 
+/// Who stands side by side, and the first and the last, still reach each other.
+fn ringed(nodes: &BTreeSet<NodeId>, cast: &Cast) -> Vec<Harm> {
+    let members = cast.order.iter().filter(|node| nodes.contains(*node));
+    let ring: Vec<NodeId> = members.copied().collect();
+    let mut cuts = Vec::new();
+    for (index, node) in ring.iter().enumerate() {
+        for (distance, other) in ring[index..].iter().enumerate() {
+            if distance > 1 && distance + 1 < ring.len() {
+                let (node, other) = (Place::Node(*node), Place::Node(*other));
+                cuts.extend(both_ways(&[node].into(), &[other].into()));
+            }
+        }
+    }
+    cuts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +275,25 @@ mod tests {
         let cuts = cuts("bridge = \"replica(0, 0)\"");
         assert!(cuts.iter().all(|cut| !cut.contains("n2")), "{cuts:?}");
         assert!(cuts.contains(&"n1>n3".to_owned()) && cuts.contains(&"n3>n1".to_owned()));
+    }
+
+    #[test]
+    fn in_a_ring_each_reaches_two_others_and_all_are_joined() {
+        let cuts = cuts("ring = \"all\"");
+        assert_eq!(cuts.len(), 6 * 3);
+        let mut reached = BTreeSet::from([1]);
+        let mut last = 1;
+        while let Some(next) = (1..=6)
+            .find(|node| !reached.contains(node) && !cuts.contains(&format!("n{last}>n{node}")))
+        {
+            assert!(!cuts.contains(&format!("n{next}>n{last}")), "both ways");
+            reached.insert(next);
+            last = next;
+        }
+        assert_eq!(reached.len(), 6, "one ring: {cuts:?}");
+        assert!(
+            !cuts.contains(&format!("n{last}>n1")),
+            "it is closed: {cuts:?}"
+        );
     }
 }

@@ -14,6 +14,9 @@ use super::target::Group;
 pub struct Fault {
     /// When it fires.
     pub start: Start,
+    /// Who has waited until then for its event, or for somebody to play its role, waits no longer, and the run counts all
+    /// the same. Without it, a fault that never fires fails the run.
+    pub latest: Option<Duration>,
     /// What it does.
     pub action: Action,
     /// When it heals. Whatever still lasts when the workload's duration is over heals then.
@@ -68,7 +71,7 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [(Self, &'static str, &'static str); 5] = [
+    pub(super) const ALL: [(Self, &'static str, &'static str); 5] = [
         (Self::Elected, "writer", "elected"),
         (Self::Demoted, "writer", "demoted"),
         (Self::Released, "writer", "released"),
@@ -99,7 +102,7 @@ pub enum Counted {
 }
 
 impl Counted {
-    const ALL: [(Self, &'static str); 3] = [
+    pub(super) const ALL: [(Self, &'static str); 3] = [
         (Self::Writes, "writes"),
         (Self::Reads, "reads"),
         (Self::Operations, "operations"),
@@ -211,6 +214,9 @@ pub enum Action {
     },
     /// Cuts the other members of each shard into two halves that only the bridge still reaches.
     Bridge(Group),
+    /// Puts the nodes of a group into a ring, in an order drawn from the seed: of each other, each reaches its two
+    /// neighbours only. A majority may be there for everybody, and be another one for each.
+    Ring(Group),
     /// Disturbs single messages between nodes.
     Network {
         /// How.
@@ -332,9 +338,11 @@ impl Action {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Isolate { .. } | Self::Split(_) | Self::OneWay { .. } | Self::Bridge(_) => {
-                Kind::Partition
-            }
+            Self::Isolate { .. }
+            | Self::Split(_)
+            | Self::OneWay { .. }
+            | Self::Bridge(_)
+            | Self::Ring(_) => Kind::Partition,
             Self::Network { .. } => Kind::Network,
             Self::PowerLoss(_) => Kind::PowerLoss,
             Self::Kill(_) => Kind::Kill,
@@ -355,6 +363,7 @@ impl Action {
             Self::OneWay { from, to } => std::iter::once(from).chain(to).collect(),
             Self::Network { from, to, .. } => from.iter().chain(to).collect(),
             Self::Bridge(group)
+            | Self::Ring(group)
             | Self::PowerLoss(group)
             | Self::Kill(group)
             | Self::Restart(group)
@@ -387,6 +396,12 @@ impl fmt::Display for Action {
                 write!(
                     f,
                     "the network splits in two halves that only {group} still reaches"
+                )
+            }
+            Self::Ring(group) => {
+                write!(
+                    f,
+                    "each of {group} reaches only two others of them, in a ring"
                 )
             }
             Self::Network {

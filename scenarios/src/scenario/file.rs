@@ -136,6 +136,8 @@ pub(super) struct Fault {
     pub(super) when: Option<Spanned<Trigger>>,
     /// Start: when the clients have seen so much.
     pub(super) after: Option<Spanned<Count>>,
+    /// Start: not later than this. Without it, a fault that never fires fails the run.
+    pub(super) latest: Option<Spanned<Length>>,
     /// End: at this time.
     pub(super) until: Option<Spanned<Length>>,
     /// End: so long after the start.
@@ -152,7 +154,7 @@ pub(super) struct Fault {
     pub(super) slow_disk: Option<Spanned<SlowDisk>>,
 }
 
-/// `partition = {…}`: `isolate` (with or without `from`), or `split`, or `one_way`, or `bridge`.
+/// `partition = {…}`: `isolate` (with or without `from`), or `split`, or `one_way`, or `bridge`, or `ring`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Partition {
@@ -161,6 +163,7 @@ pub(super) struct Partition {
     pub(super) split: Option<Vec<Group>>,
     pub(super) one_way: Option<OneWay>,
     pub(super) bridge: Option<Group>,
+    pub(super) ring: Option<Group>,
 }
 
 #[derive(Deserialize)]

@@ -13,7 +13,10 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
-use super::{Action, Disturbance, End, Fault, Group, Kind, Levels, Mix, Scenario, Start, Target};
+use super::{
+    Action, Count, Counted, Disturbance, End, Fault, Group, Kind, Levels, Mix, Scenario, Start,
+    Target, Trigger, Turn,
+};
 use crate::seed::stream;
 
 /// What is drawn.
@@ -41,6 +44,8 @@ const SHAPES: [(usize, usize); 9] = [
 const NODES_MAX: usize = 8;
 /// A drawn clock stays within the bound that leases allow for, so that everything has to hold.
 const DRIFT_PPM_MAX: i64 = 9_000;
+/// A fault that waits for the clients waits for so many of their operations at most.
+const OK_COUNT_MAX: u64 = 300;
 /// No fault begins earlier, and none is shorter than half of it.
 const SECOND_MS: u64 = 1_000;
 /// No fault lasts longer.
@@ -120,13 +125,46 @@ impl Draw<'_> {
         let action = self.action(kind);
         let at = self.rng.random_range(SECOND_MS..self.latest_ms - SECOND_MS);
         let lasts = self.rng.random_range(SECOND_MS / 2..=LASTS_MS_MAX);
-        let end = if kind.is_of_a_moment() {
-            End::WithTheWorkload
-        } else {
-            End::Until(Duration::from_millis((at + lasts).min(self.latest_ms)))
+        let start = self.start(at);
+        let is_elector = |target: &Target| matches!(target, Target::Elector(_));
+        let mut targets = action.groups().into_iter().flat_map(|group| &group.0);
+        let is_sure = matches!(start, Start::At(_)) && !targets.any(is_elector);
+        let (latest, end) = match (kind.is_of_a_moment(), is_sure) {
+            (true, true) => (None, End::WithTheWorkload),
+            (true, false) => (Some(self.latest_ms), End::WithTheWorkload),
+            (false, true) => {
+                let end = (at + lasts).min(self.latest_ms);
+                (None, End::Until(Duration::from_millis(end)))
+            }
+            (false, false) => {
+                let lasts = lasts.min(self.latest_ms - at - 1);
+                let end = End::For(Duration::from_millis(lasts));
+                (Some(self.latest_ms - lasts), end)
+            }
         };
-        let start = Start::At(Duration::from_millis(at));
-        Fault { start, action, end }
+        Fault {
+            start,
+            latest: latest.map(Duration::from_millis),
+            action,
+            end,
+        }
+    }
+
+    /// Mostly at that time; now and then when something happens, if it ever does.
+    fn start(&mut self, at_ms: u64) -> Start {
+        let shard = self.shard();
+        match self.rng.random_range(0..10) {
+            0 | 1 if self.n > 1 => {
+                let (turn, ..) = *Turn::ALL.choose(self.rng).expect("there are turns");
+                Start::When(Trigger { shard, turn })
+            }
+            2 => {
+                let (what, _) = *Counted::ALL.choose(self.rng).expect("there are some");
+                let count = self.rng.random_range(1..=OK_COUNT_MAX);
+                Start::After(Count { count, what })
+            }
+            _ => Start::At(Duration::from_millis(at_ms)),
+        }
     }
 
     fn action(&mut self, kind: Kind) -> Action {
@@ -162,7 +200,13 @@ impl Draw<'_> {
     fn partition(&mut self) -> Action {
         let shard = self.shard();
         let group = self.group();
-        match self.rng.random_range(0..5) {
+        match self.rng.random_range(0..8) {
+            5 if self.n > 3 => Action::Ring(Group(vec![Target::Shard(shard)])),
+            5 | 6 if self.nodes > 3 => Action::Ring(Group(vec![Target::All])),
+            7 => Action::Isolate {
+                group,
+                from: Some(Group(vec![Target::Shard(shard), Target::Clients])),
+            },
             0 => Action::Isolate { group, from: None },
             1 => Action::Isolate {
                 group,
@@ -173,7 +217,11 @@ impl Draw<'_> {
                 Group(vec![Target::Minority(shard), Target::Coordination]),
             ]),
             2 | 3 => {
-                let everyone = Group(vec![Target::All]);
+                let everyone = Group(match self.rng.random_range(0..3) {
+                    0 => vec![Target::Coordination],
+                    1 => vec![Target::All, Target::Coordination],
+                    _ => vec![Target::All],
+                });
                 let (from, to) = match self.rng.random_bool(0.5) {
                     true => (group, everyone),
                     false => (everyone, group),
@@ -201,16 +249,30 @@ impl Draw<'_> {
         }
     }
 
+    /// One target, now and then two.
     fn group(&mut self) -> Group {
+        let mut targets = vec![self.target()];
+        if self.rng.random_bool(0.1) {
+            let second = self.target();
+            targets.retain(|target| *target != second);
+            targets.push(second);
+        }
+        Group(targets)
+    }
+
+    fn target(&mut self) -> Target {
         let shard = self.shard();
-        Group(vec![match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
             0..=3 => Target::Writer(shard),
             4 | 5 if self.n > 1 => Target::Replica(shard, self.rng.random_range(0..self.n - 1)),
             6 => Target::Shard(shard),
             7 => Target::Majority(shard),
             8 => Target::Node(self.rng.random_range(1..=self.nodes)),
+            9 if self.n > 1 => Target::Elector(shard),
+            10 if self.n > 2 => Target::Minority(shard),
+            11 => Target::Any,
             _ => Target::AnyOf(shard),
-        }])
+        }
     }
 }
 
@@ -225,21 +287,37 @@ mod tests {
         let text = "name = \"x\"\nrandom = { faults = 8, quiet = \"6s\" }\n";
         let scenario = Arc::new(Scenario::parse("x", "x.toml", text).unwrap());
         let mut kinds = BTreeSet::new();
+        let mut words = String::new();
         for seed in 0..300 {
             let drawn = scenario.drawn(seed);
             assert_eq!(drawn, scenario.drawn(seed));
             assert_eq!(drawn, drawn.drawn(seed + 1), "nothing is left to chance");
             let again = Scenario::parse("x", "x.toml", &drawn.to_toml()).unwrap();
             assert_eq!(again, *drawn, "{}", drawn.to_toml());
+            words += &drawn.to_toml();
             for fault in &drawn.faults {
                 kinds.insert(fault.action.kind());
-                let quiet = Duration::from_secs(24);
-                assert!(
-                    matches!(fault.end, End::Until(end) if end <= quiet)
-                        || fault.action.kind().is_of_a_moment()
-                );
+                let over = match (fault.end, fault.latest) {
+                    (End::Until(end), None) => end,
+                    (End::For(lasting), Some(latest)) => latest + lasting,
+                    (End::WithTheWorkload, latest) if fault.action.kind().is_of_a_moment() => {
+                        latest.unwrap_or_default()
+                    }
+                    other => panic!("{other:?}"),
+                };
+                assert!(over <= Duration::from_secs(24), "{fault:?}");
             }
         }
         assert_eq!(kinds, Kind::ALL.into());
+        for word in [
+            "when = ",
+            "after = ",
+            "elector(",
+            "ring = ",
+            "minority(",
+            "\"any\"",
+        ] {
+            assert!(words.contains(word), "{word} is never drawn");
+        }
     }
 }

@@ -98,6 +98,9 @@ fn fault(text: &mut String, fault: &Fault) -> std::fmt::Result {
         Start::When(trigger) => writeln!(text, "when = \"{trigger}\"")?,
         Start::After(count) => writeln!(text, "after = \"{count}\"")?,
     }
+    if let Some(latest) = fault.latest {
+        writeln!(text, "latest = \"{}\"", Length(latest))?;
+    }
     writeln!(text, "{} = {}", fault.action.kind(), action(&fault.action))?;
     match fault.end {
         End::Until(end) => writeln!(text, "until = \"{}\"", Length(end)),
@@ -140,6 +143,7 @@ fn action(action: &Action) -> String {
             )
         }
         Action::Bridge(bridge) => format!("{{ bridge = {} }}", group(bridge)),
+        Action::Ring(ring) => format!("{{ ring = {} }}", group(ring)),
         Action::Network {
             disturbance,
             from,

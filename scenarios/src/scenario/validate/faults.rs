@@ -15,7 +15,9 @@ pub(super) struct Rules<'a> {
 }
 
 const STARTS: &str = "at, when, after";
-const PARTITIONS: &str = "isolate (with or without from), split, one_way, bridge";
+/// A ring of fewer is whole.
+const RING_NODES_MIN: usize = 4;
+const PARTITIONS: &str = "isolate (with or without from), split, one_way, bridge, ring";
 
 impl Rules<'_> {
     pub(super) fn fault(&self, written: Spanned<file::Fault>) -> Located<Fault> {
@@ -28,8 +30,14 @@ impl Rules<'_> {
             exists.map_err(|problem| (action_at.clone(), problem.into()))?;
         }
         let start = self.start(&written, span)?;
+        let latest = latest(&written, &start)?;
         let end = self.end(&written, &start, action.kind())?;
-        Ok(Fault { start, action, end })
+        Ok(Fault {
+            start,
+            latest,
+            action,
+            end,
+        })
     }
 
     fn start(&self, written: &file::Fault, span: Span) -> Located<Start> {
@@ -208,13 +216,40 @@ impl Rules<'_> {
         if let Some((field, why)) = contradiction_in(&action) {
             return Err((span, Problem::Contradiction { field, why }));
         }
+        self.cuts_something(&action, &span)?;
         Ok((action, span))
+    }
+
+    /// In a ring of three everybody still reaches everybody.
+    fn cuts_something(&self, action: &Action, span: &Span) -> Located<()> {
+        let Action::Ring(group) = action else {
+            return Ok(());
+        };
+        let n = self.cluster.config.replication_factor;
+        let count = |target: &Target| match target {
+            Target::All => usize::from(self.cluster.nodes),
+            Target::Shard(_) => n,
+            Target::Majority(_) => n / 2 + 1,
+            Target::Minority(_) => n - (n / 2 + 1),
+            Target::Coordination | Target::Clients => 0,
+            _ => 1,
+        };
+        let nodes: usize = group.0.iter().map(count).sum();
+        if nodes >= RING_NODES_MIN {
+            return Ok(());
+        }
+        let why = format!(
+            "needs at least {RING_NODES_MIN} nodes, or it cuts nothing; {group} is {nodes} here"
+        );
+        let field = "ring";
+        Err((span.clone(), Problem::Contradiction { field, why }))
     }
 
     /// No group is empty. Links lead everywhere, processes are those of nodes and of the coordination service, and all
     /// else is of nodes only.
     fn hits_somebody(&self, action: &Action, span: &Span) -> Located<()> {
         let fits = |target: &Target| match action.kind() {
+            Kind::Partition if matches!(action, Action::Ring(_)) => target.is_node(),
             Kind::Partition => true,
             Kind::Kill | Kind::Pause => target.is_node() || *target == Target::Coordination,
             _ => target.is_node(),
@@ -273,6 +308,20 @@ fn contradiction_in(action: &Action) -> Option<(&'static str, String)> {
     }
 }
 
+/// A fault may be late, but not before it starts.
+fn latest(written: &file::Fault, start: &Start) -> Located<Option<Duration>> {
+    let Some(latest) = &written.latest else {
+        return Ok(None);
+    };
+    match start {
+        Start::At(at) if latest.get_ref().0 <= *at => {
+            let why = format!("({}) is not after at ({})", latest.get_ref(), Length(*at));
+            Err(contradiction(latest, "latest", why))
+        }
+        _ => Ok(Some(latest.get_ref().0)),
+    }
+}
+
 fn contradiction<T>(at: &Spanned<T>, field: &'static str, why: String) -> (Span, Problem) {
     (at.span(), Problem::Contradiction { field, why })
 }
@@ -302,10 +351,11 @@ fn partition_action(written: Spanned<file::Partition>) -> Located<Action> {
         split,
         one_way,
         bridge,
+        ring,
     } = written.into_inner();
-    match (isolate, from, split, one_way, bridge) {
-        (Some(group), from, None, None, None) => Ok(Action::Isolate { group, from }),
-        (None, None, Some(groups), None, None) if groups.len() < 2 => {
+    match (isolate, from, split, one_way, bridge, ring) {
+        (Some(group), from, None, None, None, None) => Ok(Action::Isolate { group, from }),
+        (None, None, Some(groups), None, None, None) if groups.len() < 2 => {
             let why = "needs at least two groups, such as [[\"writer(0)\"], [\"replica(0, 0)\", \"clients\"]]".to_owned();
             Err((
                 span,
@@ -315,18 +365,20 @@ fn partition_action(written: Spanned<file::Partition>) -> Located<Action> {
                 },
             ))
         }
-        (None, None, Some(groups), None, None) => Ok(Action::Split(groups)),
-        (None, None, None, Some(file::OneWay { from, to }), None) => {
+        (None, None, Some(groups), None, None, None) => Ok(Action::Split(groups)),
+        (None, None, None, Some(file::OneWay { from, to }), None, None) => {
             Ok(Action::OneWay { from, to })
         }
-        (None, None, None, None, Some(group)) => Ok(Action::Bridge(group)),
-        (isolate, from, split, one_way, bridge) => {
+        (None, None, None, None, Some(group), None) => Ok(Action::Bridge(group)),
+        (None, None, None, None, None, Some(group)) => Ok(Action::Ring(group)),
+        (isolate, from, split, one_way, bridge, ring) => {
             let given = [
                 ("isolate", isolate.is_some()),
                 ("from", from.is_some()),
                 ("split", split.is_some()),
                 ("one_way", one_way.is_some()),
                 ("bridge", bridge.is_some()),
+                ("ring", ring.is_some()),
             ];
             Err((span, exactly_one("partition", &given, PARTITIONS)))
         }
