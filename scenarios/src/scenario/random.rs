@@ -82,7 +82,12 @@ impl Scenario {
             kinds.push(*Kind::ALL.choose(draw.rng).expect("there are kinds"));
         }
         let count = draw.rng.random_range(1..=random.faults);
-        drawn.faults = (0..count).map(|_| draw.fault(&kinds)).collect();
+        for _ in 0..count {
+            let fault = draw.fault(&kinds);
+            if !drawn.faults.contains(&fault) {
+                drawn.faults.push(fault); // The same one twice would add nothing.
+            }
+        }
         Arc::new(drawn)
     }
 
