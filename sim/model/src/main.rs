@@ -1,4 +1,6 @@
 //! temporary
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use model::{bounds::Bounds, system::System};
 use stateright::{Checker, Model};
 fn main() {
@@ -28,8 +30,10 @@ fn main() {
         .checker()
         .threads(2)
         .finish_when(stateright::HasDiscoveries::AnyFailures)
-        .timeout(std::time::Duration::from_secs(100))
-        .spawn_bfs()
+        .timeout(std::time::Duration::from_secs(
+            std::env::var("T").map_or(100, |t| t.parse().unwrap()),
+        ))
+        .spawn_dfs()
         .join();
     println!(
         "{:?} states {} unique {} depth {} {:.1}s {:.0}/s",

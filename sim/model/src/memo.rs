@@ -6,15 +6,16 @@ use std::rc::Rc;
 
 use kv_core::{Effect, Input, Replica};
 
+use crate::network::Envelope;
 use crate::shared::{Shared, hash_of};
 
 /// What a step came to.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// The replica after it; nothing, where an assertion of the core failed.
-    pub replica: Option<Shared<Replica>>,
+    pub(crate) replica: Option<Shared<Replica>>,
     /// What it asks for.
-    pub effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
 }
 
 /// So many steps are remembered by each thread; then it begins anew.
@@ -27,17 +28,52 @@ thread_local! {
 }
 
 /// Takes a step, or remembers it.
-pub fn step(replica: &Shared<Replica>, input: Input) -> Rc<Step> {
+pub(crate) fn step(replica: &Shared<Replica>, input: Input) -> Rc<Step> {
     let key = (replica.hash_value(), hash_of(&input));
+    remember(key, || take(replica, input))
+}
+
+/// The step of a message that arrives; of a `Prepare`, so many of the entries.
+pub(crate) fn deliver(
+    replica: &Shared<Replica>,
+    envelope: &Shared<Envelope>,
+    count: usize,
+) -> Rc<Step> {
+    let key = (
+        replica.hash_value(),
+        hash_of(&(envelope.hash_value(), count)),
+    );
+    remember(key, || {
+        let Envelope { from, message, .. } = envelope.prefix(count);
+        take(replica, Input::Message { from, message })
+    })
+}
+
+fn remember(key: (u64, u64), take: impl FnOnce() -> Step) -> Rc<Step> {
     KNOWN.with_borrow_mut(|known| {
         if known.len() >= STEPS_MAX {
             known.clear();
         }
-        let step = known
-            .entry(key)
-            .or_insert_with(|| Rc::new(take(replica, input)));
-        Rc::clone(step)
+        Rc::clone(known.entry(key).or_insert_with(|| Rc::new(take())))
     })
+}
+
+impl Step {
+    /// Whether nothing comes of it but what the member notes for itself and what it sends. (A replica that applies what it learns to be
+    /// committed only notes it.)
+    pub(crate) fn is_quiet(&self) -> bool {
+        let Some(replica) = &self.replica else {
+            return false;
+        };
+        self.effects.iter().all(|effect| match effect {
+            Effect::Ship { .. }
+            | Effect::Send { .. }
+            | Effect::SetTimer(_)
+            | Effect::CancelTimer(_) => true,
+            Effect::Apply { .. } => replica.role_of().is_none(),
+            _ => false,
+        })
+    }
 }
 
 fn take(before: &Shared<Replica>, input: Input) -> Step {

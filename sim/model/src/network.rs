@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use kv_core::{Body, Epoch, Message, NodeId};
+use kv_core::{Body, Epoch, Message, NodeId, Offset};
 
 use crate::shared::Shared;
 
@@ -69,13 +69,42 @@ impl Network {
                 .any(|known| **known == *envelope || covers(known, envelope))
     }
 
-    /// Puts a message in that is not there.
-    pub fn post(&mut self, mut envelope: Envelope) {
-        while let Some((place, union)) = self
-            .envelopes
+    /// Whether `Prepare`s with these entries of a writer's log are there.
+    #[must_use]
+    pub fn has_shipped(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        epoch: Epoch,
+        (prev, last): (Offset, Offset),
+        committed: Offset,
+    ) -> bool {
+        self.envelopes
             .iter()
-            .enumerate()
-            .find_map(|(place, known)| Some((place, union(known, &envelope)?)))
+            .any(|known| match &known.message.body {
+                Body::Prepare {
+                    prev: first,
+                    entries,
+                    committed: known_committed,
+                } => {
+                    let end = first.offset.0 + entries.len() as u64;
+                    (known.from, known.to, known.message.epoch) == (from, to, epoch)
+                        && first.offset <= prev
+                        && last.0 <= end
+                        && committed <= *known_committed
+                }
+                _ => false,
+            })
+    }
+
+    /// Puts a message in that is not there, and makes one of those that say the same.
+    pub fn post(&mut self, mut envelope: Envelope, merges: bool) {
+        while merges
+            && let Some((place, union)) = self
+                .envelopes
+                .iter()
+                .enumerate()
+                .find_map(|(place, known)| Some((place, union(known, &envelope)?)))
         {
             self.envelopes.remove(place);
             envelope = union;

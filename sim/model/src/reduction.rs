@@ -11,7 +11,9 @@
 use kv_core::{Body, NodeId};
 
 use crate::action::{Action, Event};
+use crate::memo;
 use crate::network::Envelope;
+use crate::service::place;
 use crate::shared::Shared;
 use crate::state::State;
 use crate::system::System;
@@ -21,7 +23,7 @@ use crate::system::System;
 pub fn is_settled_by_arriving(envelope: &Envelope) -> bool {
     matches!(
         envelope.message.body,
-        Body::Prepared { .. } | Body::Committed { .. }
+        Body::Prepared { .. } | Body::Committed { .. } | Body::Refused { .. } | Body::Sealed { .. }
     )
 }
 
@@ -33,31 +35,45 @@ impl System {
                 self.adopt(&mut state, Event::Learn(reader));
             }
         }
-        loop {
-            let is_answer = |envelope: &&Shared<Envelope>| {
-                let is_noted = is_settled_by_arriving(envelope)
-                    || matches!(envelope.message.body, Body::Commit { .. });
-                is_noted && (envelope.to == node || envelope.from == node)
+        for node in state.nodes() {
+            let registered = state.service.sessions[place(node)];
+            if registered != state.member(node).replica.session() {
+                self.adopt(&mut state, Event::Expire(node));
+            }
+        }
+        let mut changed = [Some(node), None];
+        while changed[0].is_some() {
+            let touches = |envelope: &&Shared<Envelope>| {
+                changed.contains(&Some(envelope.to)) || changed.contains(&Some(envelope.from))
             };
-            let answers: Vec<_> = state
+            let all: Vec<_> = state
                 .network
                 .envelopes()
                 .iter()
-                .filter(is_answer)
+                .filter(touches)
                 .cloned()
                 .collect();
-            let mut adopted = false;
-            for answer in answers {
-                adopted |= self.adopt(&mut state, Event::Deliver(answer, 0));
-            }
-            if !adopted {
-                return state;
+            changed = [None, None];
+            for envelope in all {
+                let count = envelope.entry_count();
+                let adopted = (0..=count)
+                    .rev()
+                    .any(|count| self.adopt(&mut state, Event::Deliver(envelope.clone(), count)));
+                if adopted && !changed.contains(&Some(envelope.to)) {
+                    changed = [Some(envelope.to), changed[0]];
+                }
             }
         }
+        state
     }
 
     /// Lets something happen if nothing else comes of it than a note and a message.
     fn adopt(&self, state: &mut State, event: Event) -> bool {
+        if let Event::Deliver(envelope, count) = &event
+            && !memo::deliver(&state.member(envelope.to).replica, envelope, *count).is_quiet()
+        {
+            return false;
+        }
         let action = Action { event, slow: false };
         let turn = self.turn(state, &action);
         let member = state.member(action.event.node());

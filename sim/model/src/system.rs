@@ -14,7 +14,7 @@ use crate::bounds::Bounds;
 use crate::error::Error;
 use crate::ledger::{Broken, Ledger, Promise};
 use crate::marks::{Mark, Marks};
-use crate::network::{Envelope, Network};
+use crate::network::Network;
 use crate::reduction::is_settled_by_arriving;
 use crate::service::{Service, place};
 use crate::shared::Shared;
@@ -59,11 +59,10 @@ impl System {
         }
         match &action.event {
             Event::Deliver(envelope, count) => {
-                let Envelope { from, message, .. } = envelope.prefix(*count);
                 if self.bounds.prunes() && is_settled_by_arriving(envelope) {
                     turn.network.remove(envelope);
                 }
-                turn.input(Input::Message { from, message });
+                turn.deliver(envelope, *count);
             }
             Event::Write(_) => {
                 turn.left.writes = turn.left.writes.checked_sub(1)?;

@@ -164,6 +164,17 @@ impl<'a> Turn<'a> {
 
     fn step(&mut self, input: Input) {
         let step = memo::step(&self.member.replica, input);
+        self.perform_all(&step);
+    }
+
+    /// A message arrives; of a `Prepare`, so many of the entries.
+    pub fn deliver(&mut self, envelope: &Shared<Envelope>, count: usize) {
+        let step = memo::deliver(&self.member.replica, envelope, count);
+        self.perform_all(&step);
+        self.go_on();
+    }
+
+    fn perform_all(&mut self, step: &memo::Step) {
         let Some(replica) = &step.replica else {
             self.broken.insert(Promise::Assertions);
             self.notes.push("an assertion of the core fails".to_owned());
@@ -208,6 +219,14 @@ impl<'a> Turn<'a> {
                 last,
                 committed,
             } => {
+                let ends = (prev.offset, last);
+                if self.bounds.prunes()
+                    && self
+                        .network
+                        .has_shipped(self.node, to, epoch, ends, committed)
+                {
+                    return;
+                }
                 let entries = range(&self.member.log, prev.offset, last);
                 let body = Body::Prepare {
                     prev,
@@ -290,7 +309,7 @@ impl<'a> Turn<'a> {
             message,
         };
         if !self.network.has(&envelope) {
-            self.network.post(envelope);
+            self.network.post(envelope, self.bounds.prunes());
         }
     }
 
@@ -474,7 +493,9 @@ impl<'a> Turn<'a> {
         let mut members = self.members;
         members[place(self.node)] = self.member.finish();
         if self.bounds.prunes() {
-            forget_dead(&mut self.network, &members);
+            if forget_dead(&mut self.network, &members) {
+                self.marks.hit(Mark::RefusedStale);
+            }
         }
         let state = State {
             members,
@@ -541,14 +562,18 @@ fn may_read(member: &Member) -> bool {
 }
 
 /// Leaves out the messages to which their receivers cannot listen any more: of an epoch below a promise that is on disk (R3), and
-/// answers to a writer or an elector that is none of that epoch any more (a process is it once, R1).
-fn forget_dead(network: &mut Part<Network>, members: &[Shared<Member>]) {
+/// answers to a writer or an elector that is none of that epoch any more (a process is it once, R1). Says whether a writer would have
+/// been refused.
+fn forget_dead(network: &mut Part<Network>, members: &[Shared<Member>]) -> bool {
     let matters = |envelope: &Envelope| {
         let member = &members[place(envelope.to)];
         let epoch = envelope.message.epoch;
         match envelope.message.body {
+            Body::Seal => {
+                let elector = &members[place(envelope.from)];
+                epoch >= member.disk.promised && elector.replica.sealing() == Some(epoch)
+            }
             Body::Prepare { .. }
-            | Body::Seal
             | Body::Commit { .. }
             | Body::Confirm { .. }
             | Body::Rollback { .. } => epoch >= member.disk.promised,
@@ -556,7 +581,13 @@ fn forget_dead(network: &mut Part<Network>, members: &[Shared<Member>]) {
             _ => member.replica.role_of() == Some(epoch),
         }
     };
+    let stale = |envelope: &&Shared<Envelope>| {
+        let is_prepare = matches!(envelope.message.body, Body::Prepare { .. });
+        is_prepare && !matters(envelope)
+    };
+    let forgets_stale = network.envelopes().iter().any(|envelope| stale(&envelope));
     if !network.envelopes().iter().all(|envelope| matters(envelope)) {
         network.retain(matters);
     }
+    forgets_stale
 }

@@ -148,17 +148,19 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) {
         let hint = self.log.greatest_not_above(prev);
-        self.durability
-            .answers
-            .push((to, Answer::Refused { epoch, prev, hint }));
-        self.give_answers(effects);
+        self.owe(to, Answer::Refused { epoch, prev, hint }, effects);
     }
 
     /// Answers a seal (R13), once the promise is on disk. A repeated seal is answered again, since answers get lost.
     pub(super) fn on_seal(&mut self, from: NodeId, epoch: Epoch, effects: &mut Vec<Effect>) {
-        let answer = (from, Answer::Sealed { epoch });
-        if !self.durability.answers.contains(&answer) {
-            self.durability.answers.push(answer);
+        self.owe(from, Answer::Sealed { epoch }, effects);
+    }
+
+    /// Notes an answer, once however often it was asked for, and gives what can be given.
+    fn owe(&mut self, to: NodeId, answer: Answer, effects: &mut Vec<Effect>) {
+        let owed = (to, answer);
+        if !self.durability.answers.contains(&owed) {
+            self.durability.answers.push(owed);
         }
         self.give_answers(effects);
     }
