@@ -12,8 +12,19 @@ use crate::shared::Shared;
 pub struct Action {
     /// What.
     pub event: Event,
-    /// Whether what it asks to be durable is synced later: otherwise at once.
-    pub slow: bool,
+    /// What comes of what it asks to be durable.
+    pub sync: Sync,
+}
+
+/// What comes of what a member asks to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// It is synced at once.
+    AtOnce,
+    /// It is synced by an action of its own.
+    Later,
+    /// The member crashes before it is synced, after it has sent what does not wait for it.
+    Never,
 }
 
 /// Without the disk.
@@ -101,6 +112,10 @@ impl fmt::Display for Action {
             Event::Release(node) => write!(f, "{node} gives the writer's role back"),
             Event::Hurry(node) => write!(f, "the elector {node} waits no longer"),
         }?;
-        f.write_str(if self.slow { " (not synced yet)" } else { "" })
+        f.write_str(match self.sync {
+            Sync::AtOnce => "",
+            Sync::Later => " (not synced yet)",
+            Sync::Never => " (and crashes before it has synced, and starts again)",
+        })
     }
 }

@@ -10,7 +10,7 @@
 
 use kv_core::{Body, NodeId};
 
-use crate::action::{Action, Event};
+use crate::action::{Action, Event, Sync};
 use crate::memo;
 use crate::network::Envelope;
 use crate::service::place;
@@ -74,7 +74,10 @@ impl System {
         {
             return false;
         }
-        let action = Action { event, slow: false };
+        let action = Action {
+            event,
+            sync: Sync::AtOnce,
+        };
         let turn = self.turn(state, &action);
         let member = state.member(action.event.node());
         let quiet = turn.filter(|turn| {

@@ -9,7 +9,7 @@ use kv_core::{
 };
 use stateright::{Model, Property};
 
-use crate::action::{Action, Event};
+use crate::action::{Action, Event, Sync};
 use crate::bounds::Bounds;
 use crate::error::Error;
 use crate::ledger::{Broken, Ledger, Promise};
@@ -53,9 +53,17 @@ impl System {
     /// What happens in one action, with the words for it; nothing where it changes nothing.
     pub fn turn<'a>(&'a self, state: &'a State, action: &Action) -> Option<Turn<'a>> {
         let node = action.event.node();
-        let mut turn = Turn::new(&self.bounds, &self.marks, state, node, action.slow);
-        if action.slow {
-            turn.left.slow_syncs = turn.left.slow_syncs.checked_sub(1)?;
+        let mut turn = Turn::new(
+            &self.bounds,
+            &self.marks,
+            state,
+            node,
+            action.sync != Sync::AtOnce,
+        );
+        match action.sync {
+            Sync::AtOnce => {}
+            Sync::Later => turn.left.slow_syncs = turn.left.slow_syncs.checked_sub(1)?,
+            Sync::Never => turn.left.crashes = turn.left.crashes.checked_sub(1)?,
         }
         match &action.event {
             Event::Deliver(envelope, count) => {
@@ -126,7 +134,13 @@ impl System {
             }
             Event::Hurry(_) => turn.input(Input::Timer(Timer::Seal)),
         }
-        (!action.slow || (turn.asked_disk && !turn.member.unsynced.is_empty())).then_some(turn)
+        if action.sync != Sync::AtOnce && (!turn.asked_disk || turn.member.unsynced.is_empty()) {
+            return None; // The same as if it had synced.
+        }
+        if action.sync == Sync::Never {
+            turn.crash();
+        }
+        Some(turn)
     }
 }
 
@@ -143,13 +157,26 @@ impl Model for System {
             return;
         }
         let mut add = |event: Event| {
-            if state.left.slow_syncs > 0 {
+            let may_ask = !matches!(
+                event,
+                Event::Sync(_) | Event::Crash(_) | Event::Read(_) | Event::Rollback(_)
+            );
+            if may_ask && state.left.slow_syncs > 0 {
                 actions.push(Action {
                     event: event.clone(),
-                    slow: true,
+                    sync: Sync::Later,
                 });
             }
-            actions.push(Action { event, slow: false });
+            if may_ask && state.left.crashes > 0 {
+                actions.push(Action {
+                    event: event.clone(),
+                    sync: Sync::Never,
+                });
+            }
+            actions.push(Action {
+                event,
+                sync: Sync::AtOnce,
+            });
         };
         for envelope in state.network.envelopes() {
             for count in 0..=envelope.entry_count() {
