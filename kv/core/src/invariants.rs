@@ -253,6 +253,42 @@ impl Invariants {
         *told = epoch.max(*told);
     }
 
+    /// What was observed, of nodes under other names.
+    #[must_use]
+    pub fn renamed(&self, node: &dyn Fn(NodeId) -> NodeId) -> Self {
+        let process = |process: &Process| Process {
+            node: node(process.node),
+            ..*process
+        };
+        let seen = |seen: &Seen| Seen {
+            writers: seen
+                .writers
+                .iter()
+                .map(|(epoch, it)| (*epoch, process(it)))
+                .collect(),
+            committed: seen.committed.clone(),
+            reached: seen
+                .reached
+                .iter()
+                .map(|(it, offset)| (process(it), *offset))
+                .collect(),
+            promised: seen
+                .promised
+                .iter()
+                .map(|(it, epoch)| (process(it), *epoch))
+                .collect(),
+            told: seen
+                .told
+                .iter()
+                .map(|(id, epoch)| (node(*id), *epoch))
+                .collect(),
+        };
+        let shards = self.shards.iter().map(|(shard, it)| (*shard, seen(it)));
+        Self {
+            shards: shards.collect(),
+        }
+    }
+
     /// The newest epoch that has a writer, and who that is.
     #[must_use]
     pub fn newest_writer(&self, shard: ShardId) -> Option<(Epoch, Process)> {

@@ -35,7 +35,7 @@ mod types;
 pub use log::{Log, follows};
 pub use message::{Body, Message};
 pub use record::{Observed, QuorumError, ShardRecord, WriterRecord, election_quorum};
-pub use replica::{Recovered, Replica};
+pub use replica::{Names, Recovered, Replica};
 pub use slots::{SLOT_COUNT, Slot, SlotRange, slot_of};
 pub use step::{Effect, Input, Notable, Refused, Reply, SetResult, Timer};
 pub use types::{

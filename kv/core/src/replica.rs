@@ -10,6 +10,7 @@ mod election;
 mod fencing;
 mod follower;
 mod read;
+mod renamed;
 mod rollback;
 mod standing;
 mod writer;
@@ -24,6 +25,7 @@ use crate::{
 use durability::Durability;
 use election::Election;
 use follower::Following;
+pub use renamed::Names;
 use standing::Proposal;
 use writer::Writer;
 

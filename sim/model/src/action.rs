@@ -32,6 +32,8 @@ pub enum Sync {
 pub enum Event {
     /// A message arrives; of a `Prepare`, so many of the entries.
     Deliver(Shared<Envelope>, usize),
+    /// The same for a `Sealed`, where the elector chooses the other way among equal logs (`symmetry.rs`).
+    Mirrored(Shared<Envelope>),
     /// A client asks the member to write the next value.
     Write(NodeId),
     /// A client asks the member for a `quorum` read.
@@ -67,7 +69,7 @@ impl Event {
     #[must_use]
     pub fn node(&self) -> NodeId {
         match self {
-            Self::Deliver(envelope, _) => envelope.to,
+            Self::Deliver(envelope, _) | Self::Mirrored(envelope) => envelope.to,
             Self::LoseSession { observer, .. } => *observer,
             Self::Write(node)
             | Self::Read(node)
@@ -93,6 +95,15 @@ impl fmt::Display for Action {
                     "{to} gets from {from} ({}): {}",
                     message.epoch,
                     crate::words::body(&message.body)
+                )
+            }
+            Event::Mirrored(envelope) => {
+                let Envelope { from, to, message } = &**envelope;
+                let said = crate::words::body(&message.body);
+                let epoch = message.epoch;
+                write!(
+                    f,
+                    "{to} gets from {from} ({epoch}): {said}, and chooses the other of equal logs"
                 )
             }
             Event::Write(node) => write!(f, "a client asks {node} for a write"),

@@ -31,6 +31,8 @@ pub struct Bounds {
     pub reads: u8,
     /// Whether equal situations are made equal states (`reduction.rs`).
     pub reduces: bool,
+    /// Whether of states that differ in names only one is explored (`symmetry.rs`).
+    pub symmetric: bool,
     /// Whether a session may end before the lease that belongs to it: what clocks beyond the bound do.
     pub bad_clocks: bool,
 }
@@ -47,9 +49,10 @@ impl Bounds {
         lost_sessions: 1,
         rollbacks: 1,
         releases: 0,
-        slow_syncs: 1,
+        slow_syncs: 0,
         reads: 0,
         reduces: true,
+        symmetric: true,
         bad_clocks: false,
     };
 

@@ -16,6 +16,7 @@ pub mod reduction;
 pub mod service;
 pub mod shared;
 pub mod state;
+pub mod symmetry;
 pub mod system;
 pub mod turn;
 pub mod wal;

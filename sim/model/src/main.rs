@@ -20,6 +20,7 @@ fn main() {
             "none" => b.fencing = kv_core::Fencing::None,
             "d" => b.reduces = n == 1,
             "rd" => b.reads = n,
+            "sym" => {}
             _ => panic!(),
         }
     }
@@ -29,6 +30,7 @@ fn main() {
     let checker = system
         .checker()
         .threads(2)
+        .symmetry_fn(model::symmetry::representative)
         .finish_when(stateright::HasDiscoveries::AnyFailures)
         .timeout(std::time::Duration::from_secs(
             std::env::var("T").map_or(100, |t| t.parse().unwrap()),

@@ -8,6 +8,7 @@ use kv_core::{Effect, Input, Replica};
 
 use crate::network::Envelope;
 use crate::shared::{Shared, hash_of};
+use crate::symmetry::Permutation;
 
 /// What a step came to.
 #[derive(Debug)]
@@ -46,6 +47,46 @@ pub(crate) fn deliver(
     remember(key, || {
         let Envelope { from, message, .. } = envelope.prefix(count);
         take(replica, Input::Message { from, message })
+    })
+}
+
+/// The step of a message that arrives at a replica whose shard has the names the other way round.
+pub(crate) fn deliver_mirrored(
+    replica: &Shared<Replica>,
+    envelope: &Shared<Envelope>,
+    mirror: &Permutation,
+) -> Rc<Step> {
+    let key = (
+        replica.hash_value(),
+        hash_of(&(envelope.hash_value(), mirror)),
+    );
+    remember(key, || {
+        let (from, message) = (
+            mirror.node(envelope.from),
+            mirror.with(|names| names.message(&envelope.message)),
+        );
+        let before = Shared::new(mirror.with(|names| replica.renamed(names)));
+        let Step {
+            replica: after,
+            mut effects,
+        } = take(&before, Input::Message { from, message });
+        for effect in &mut effects {
+            match effect {
+                Effect::SetRecord { record, .. } => {
+                    *record = mirror.with(|names| names.record(record))
+                }
+                Effect::Send { to, message } => {
+                    *to = mirror.node(*to);
+                    *message = mirror.with(|names| names.message(message));
+                }
+                _ => {} // Nothing else of an election has names that matter here.
+            }
+        }
+        let after = after.map(|after| Shared::new(mirror.with(|names| after.renamed(names))));
+        Step {
+            replica: after,
+            effects,
+        }
     })
 }
 

@@ -54,6 +54,14 @@ pub struct Network {
 }
 
 impl Network {
+    /// These messages.
+    #[must_use]
+    pub fn of(mut envelopes: Vec<Envelope>) -> Self {
+        envelopes.sort_by(order);
+        let envelopes = envelopes.into_iter().map(Shared::new).collect();
+        Self { envelopes }
+    }
+
     /// The messages, in order.
     pub fn envelopes(&self) -> &[Shared<Envelope>] {
         &self.envelopes

@@ -73,6 +73,12 @@ fn session(node: NodeId, number: u8) -> SessionId {
     SessionId(node.0 * 100 + u64::from(number))
 }
 
+/// A session under the new name of its member.
+pub fn renamed_session(session: SessionId, rename: impl Fn(NodeId) -> NodeId) -> SessionId {
+    let (node, number) = (NodeId(session.0 / 100), session.0 % 100);
+    SessionId(rename(node).0 * 100 + number)
+}
+
 /// Where a member stands in the lists.
 #[must_use]
 pub fn place(node: NodeId) -> usize {

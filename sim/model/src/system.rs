@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kv_core::{
-    Epoch, Input, Level, NodeId, Recovered, Replica, RequestId, ShardRecord, SlotRange, Timer,
-    WriterRecord,
+    Body, Epoch, Input, Level, NodeId, Recovered, Replica, RequestId, ShardRecord, SlotRange,
+    Timer, WriterRecord,
 };
 use stateright::{Model, Property};
 
@@ -72,6 +72,7 @@ impl System {
                 }
                 turn.deliver(envelope, *count);
             }
+            Event::Mirrored(envelope) => turn.deliver_mirrored(envelope),
             Event::Write(_) => {
                 turn.left.writes = turn.left.writes.checked_sub(1)?;
                 let value = self.bounds.writes - turn.left.writes;
@@ -182,6 +183,14 @@ impl Model for System {
             for count in 0..=envelope.entry_count() {
                 add(Event::Deliver(envelope.clone(), count));
             }
+        }
+        if self.bounds.symmetric {
+            let sealed = state
+                .network
+                .envelopes()
+                .iter()
+                .filter(|envelope| matches!(envelope.message.body, Body::Sealed { .. }));
+            sealed.for_each(|envelope| add(Event::Mirrored(envelope.clone())));
         }
         for node in state.nodes() {
             let member = state.member(node);

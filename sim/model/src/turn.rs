@@ -21,6 +21,7 @@ use crate::network::{Envelope, Network};
 use crate::service::{Service, place};
 use crate::shared::{Part, Shared};
 use crate::state::{Left, Member, State};
+use crate::symmetry::Permutation;
 use crate::wal::{Durable, Item, chain_upto, length, offset_of, range};
 
 /// The shard that the model is about.
@@ -170,6 +171,14 @@ impl<'a> Turn<'a> {
     /// A message arrives; of a `Prepare`, so many of the entries.
     pub fn deliver(&mut self, envelope: &Shared<Envelope>, count: usize) {
         let step = memo::deliver(&self.member.replica, envelope, count);
+        self.perform_all(&step);
+        self.go_on();
+    }
+
+    /// A message arrives where names are the other way round.
+    pub fn deliver_mirrored(&mut self, envelope: &Shared<Envelope>) {
+        let mirror = Permutation::reversal(self.members.len());
+        let step = memo::deliver_mirrored(&self.member.replica, envelope, &mirror);
         self.perform_all(&step);
         self.go_on();
     }

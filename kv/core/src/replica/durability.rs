@@ -21,7 +21,7 @@ pub(super) struct Durability {
     /// The durable effects that were not reported yet, oldest first.
     pending: VecDeque<Pending>,
     /// Answers that are given once the promise is on disk.
-    answers: Vec<(NodeId, Answer)>,
+    pub(super) answers: Vec<(NodeId, Answer)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ enum Pending {
 
 /// An answer that must not leave before the promise of its epoch is synced (R3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Answer {
+pub(super) enum Answer {
     Refused {
         epoch: Epoch,
         prev: Version,

@@ -35,7 +35,7 @@ pub(super) enum Election {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sealing {
     epoch: Epoch,
-    heard: Sealed,
+    pub(super) heard: Sealed,
     /// Whether more answers than needed are waited for.
     patient: bool,
 }

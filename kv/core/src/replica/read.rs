@@ -16,7 +16,7 @@ pub(super) struct Confirming {
     /// The number of the batch.
     round: u64,
     /// Who has confirmed it.
-    confirmed: BTreeSet<NodeId>,
+    pub(super) confirmed: BTreeSet<NodeId>,
 }
 
 impl Confirming {

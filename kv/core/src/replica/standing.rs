@@ -11,7 +11,7 @@ use crate::{Epoch, NodeId, Observed, SessionId, ShardRecord};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Proposal {
     pub(super) purpose: Purpose,
-    record: ShardRecord,
+    pub(super) record: ShardRecord,
 }
 
 /// Why the record is to change.
