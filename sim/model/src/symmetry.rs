@@ -59,7 +59,7 @@ impl Permutation {
 #[must_use]
 pub fn representative(state: &State) -> State {
     let mut order: Vec<usize> = (0..state.members.len()).collect();
-    let looks: Vec<u64> = state.members.iter().map(|member| look(member)).collect();
+    let looks: Vec<u64> = state.members.iter().map(look).collect();
     order.sort_by_key(|place| looks[*place]);
     let mut places = vec![0; order.len()];
     for (to, from) in order.iter().enumerate() {

@@ -501,10 +501,8 @@ impl<'a> Turn<'a> {
         let before = self.before;
         let mut members = self.members;
         members[place(self.node)] = self.member.finish();
-        if self.bounds.prunes() {
-            if forget_dead(&mut self.network, &members) {
-                self.marks.hit(Mark::RefusedStale);
-            }
+        if self.bounds.prunes() && forget_dead(&mut self.network, &members) {
+            self.marks.hit(Mark::RefusedStale);
         }
         let state = State {
             members,
