@@ -5,7 +5,7 @@ use super::follower::Following;
 use super::writer::Writer;
 use super::{Election, Replica, Role, refuse};
 use crate::step::{Effect, Notable, Refused, Reply, SetResult, Timer};
-use crate::{Epoch, NodeId, Observed, SessionId, ShardRecord};
+use crate::{Epoch, NodeId, Observed, SessionId, ShardRecord, WriterRecord};
 
 /// A conditional set of the record that is under way. There is one at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +94,9 @@ impl Replica {
         {
             return;
         }
+        if let Some(writer) = self.ended_by_election(&seen) {
+            self.ended.insert(writer.node, writer.session);
+        }
         if let Some(writer) = seen.record.writer {
             if seen.writer_session != Some(writer.session) {
                 self.ended.insert(writer.node, writer.session);
@@ -107,10 +110,22 @@ impl Replica {
         self.consider_election(effects);
     }
 
+    /// The writer before the election that has just begun: its session is gone (R12), unless it gave the role back.
+    fn ended_by_election(&self, seen: &Observed) -> Option<WriterRecord> {
+        let known = &self.observed.as_ref()?.record;
+        let begins = seen.record.writer.is_none() && seen.record.epoch == known.epoch.next();
+        let ended = known.writer?;
+        (self.fencing.promises() && begins && seen.record.released_by != Some(ended.node))
+            .then_some(ended)
+    }
+
     /// R11: another session is another member as far as the record goes, and `Expired` demotes.
     pub(super) fn on_session(&mut self, session: Option<SessionId>, effects: &mut Vec<Effect>) {
         if session == self.session {
             return;
+        }
+        if let Some(ended) = self.session {
+            self.ended.insert(self.id, ended);
         }
         self.session = session;
         self.lease = false;

@@ -157,3 +157,23 @@ fn an_older_look_at_a_session_that_has_ended_does_not_revive_it() {
     assert_eq!(cluster.writer(), Some(n(2)));
     cluster.assert_fine();
 }
+
+/// Whoever missed the look at the ended session is told by the election that followed from it: otherwise a sealed answer from
+/// before the end would get the member published in a session in which it cannot serve.
+#[test]
+fn an_election_tells_that_the_session_of_the_writer_before_it_has_ended() {
+    let mut cluster = cluster(3, 2);
+    cluster.end_session(n(1));
+    let mut raised = cluster.service.observe();
+    raised.revision += 1;
+    raised.record.epoch = raised.record.epoch.next();
+    let ended = raised.record.writer.take().unwrap();
+    raised.writer_session = None;
+    cluster.input(n(3), Input::Record(raised.clone()));
+    raised.revision += 1;
+    raised.record.writer = Some(ended);
+    raised.writer_session = Some(ended.session); // An older look, with a newer record.
+    cluster.input(n(3), Input::Record(raised));
+    let seen = cluster.replica(n(3)).observed().unwrap();
+    assert_eq!(seen.writer_session, None);
+}
