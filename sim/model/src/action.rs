@@ -8,7 +8,7 @@ use crate::network::Envelope;
 use crate::shared::Shared;
 
 /// Something that happens.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Action {
     /// What.
     pub event: Event,
@@ -85,6 +85,18 @@ impl Event {
     }
 }
 
+impl Event {
+    /// The message that arrives, if one does.
+    #[must_use]
+    pub fn arriving(&self) -> Option<Envelope> {
+        match self {
+            Self::Deliver(envelope, count) => Some(envelope.prefix(*count)),
+            Self::Mirrored(envelope) => Some(Envelope::clone(envelope)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.event {
@@ -123,10 +135,23 @@ impl fmt::Display for Action {
             Event::Release(node) => write!(f, "{node} gives the writer's role back"),
             Event::Hurry(node) => write!(f, "the elector {node} waits no longer"),
         }?;
-        f.write_str(match self.sync {
-            Sync::AtOnce => "",
-            Sync::Later => " (not synced yet)",
-            Sync::Never => " (and crashes before it has synced, and starts again)",
+        fmt::Display::fmt(&self.sync, f)
+    }
+}
+
+impl fmt::Display for Sync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtOnce => "",
+            Self::Later => " (not synced yet)",
+            Self::Never => " (and crashes before it has synced, and starts again)",
         })
+    }
+}
+
+/// The Explorer shows this.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

@@ -3,6 +3,12 @@
 use kv_core::{Fencing, election_quorum};
 
 use crate::error::Error;
+use crate::wal::WRITES_MAX;
+
+/// The most voters: with more, nothing is explored completely.
+const REPLICAS_MAX: u8 = 5;
+/// The most of anything else.
+const BUDGET_MAX: u8 = 9;
 
 /// The bounds of one exploration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,64 @@ impl Bounds {
         symmetric: true,
         bad_clocks: false,
     };
+
+    /// What is explored at a desk: a second lost session and a second crash.
+    pub const DEEP: Self = Self {
+        crashes: 2,
+        lost_sessions: 2,
+        ..Self::QUICK
+    };
+
+    /// As `QUICK`, with four voters.
+    #[must_use]
+    pub fn four(quorum: u8) -> Self {
+        Self {
+            replicas: 4,
+            quorum,
+            ..Self::QUICK
+        }
+    }
+
+    /// Whether every bound is in range and can be used up.
+    ///
+    /// # Errors
+    /// Names the first bound that is not.
+    pub fn check(&self) -> Result<(), Error> {
+        let in_range = |bound, given: u8, least: u8, most: u8| {
+            if (least..=most).contains(&given) {
+                return Ok(());
+            }
+            Err(Error::OutOfRange {
+                bound,
+                given: given.into(),
+                least: least.into(),
+                most: most.into(),
+            })
+        };
+        in_range("replicas", self.replicas, 1, REPLICAS_MAX)?;
+        in_range("quorum", self.quorum, 1, self.replicas)?;
+        in_range("writes", self.writes, 1, WRITES_MAX)?;
+        in_range("epochs", self.epochs, 1, BUDGET_MAX)?;
+        in_range("crashes", self.crashes, 0, BUDGET_MAX)?;
+        in_range("lost-sessions", self.lost_sessions, 0, BUDGET_MAX)?;
+        in_range("rollbacks", self.rollbacks, 0, BUDGET_MAX)?;
+        in_range("releases", self.releases, 0, BUDGET_MAX)?;
+        in_range("slow-syncs", self.slow_syncs, 0, BUDGET_MAX)?;
+        in_range("reads", self.reads, 0, BUDGET_MAX)?;
+        if self.rollbacks > 0 && self.epochs < 2 {
+            return Err(Error::Idle {
+                bound: "rollbacks",
+                needs: "a second epoch (--epochs 2)",
+            });
+        }
+        if self.bad_clocks && self.lost_sessions == 0 {
+            return Err(Error::Idle {
+                bound: "bad-clocks",
+                needs: "a session that is lost (--lost-sessions 1)",
+            });
+        }
+        self.election_quorum().map(|_| ())
+    }
 
     /// Whether messages that their receivers cannot listen to any more are left out. The plain protocol has no promises by
     /// which to tell them.

@@ -2,9 +2,12 @@
 //!
 //! The invariants between members are those of `kv_core::invariants`; what clients were told stands here.
 
+use std::str::FromStr;
+
 use kv_core::invariants::{Invariants, Violation};
 use kv_core::{NodeId, Offset};
 
+use crate::error::Error;
 use crate::wal::{Item, length};
 
 /// A promise that can be broken; each is a property of the model.
@@ -60,6 +63,36 @@ impl Promise {
         }
     }
 
+    /// What it says.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::OneWriter => "no two processes write in one epoch",
+            Self::OneLog => "at each offset all members commit the same entry",
+            Self::CommittedStays => {
+                "what is committed is removed by no member and lacks no new writer"
+            }
+            Self::PromisesStay => "a promise never goes back",
+            Self::OnQuorum => "a write is on Q disks when it is acknowledged",
+            Self::NoLostWrite => "a serving writer has every acknowledged write",
+            Self::NoPhantom => "what ended as fail is never committed",
+            Self::Linearizable => "a read shows every write that was acknowledged before it began",
+            Self::Assertions => "the assertions of the protocol core hold",
+        }
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn flag(self) -> String {
+        self.name().replace(' ', "-").to_lowercase()
+    }
+
+    /// All names on the command line.
+    #[must_use]
+    pub fn flags() -> Vec<String> {
+        Self::ALL.into_iter().map(Self::flag).collect()
+    }
+
     /// Which one a violation breaks.
     #[must_use]
     pub fn of(violation: Violation) -> Self {
@@ -69,6 +102,18 @@ impl Promise {
             Violation::WriterLacks { .. } | Violation::Removed { .. } => Self::CommittedStays,
             Violation::PromiseTakenBack { .. } => Self::PromisesStay,
         }
+    }
+}
+
+impl FromStr for Promise {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let flag = name.replace(' ', "-").to_lowercase();
+        let known = Self::ALL.into_iter().find(|known| known.flag() == flag);
+        known.ok_or_else(|| Error::UnknownProperty {
+            name: name.to_owned(),
+        })
     }
 }
 

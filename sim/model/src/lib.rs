@@ -7,17 +7,25 @@
 
 pub mod action;
 pub mod bounds;
+pub mod cli;
+mod cpu;
+pub mod diagram;
 pub mod error;
+pub mod exploration;
 pub mod ledger;
 pub mod marks;
 mod memo;
 pub mod network;
 pub mod reduction;
+pub mod report;
 pub mod service;
 pub mod shared;
+pub mod show;
 pub mod state;
+pub mod story;
 pub mod symmetry;
 pub mod system;
 pub mod turn;
 pub mod wal;
+pub mod watch;
 pub mod words;

@@ -28,17 +28,23 @@ pub fn is_settled_by_arriving(envelope: &Envelope) -> bool {
 }
 
 impl System {
-    /// Lets happen what only is noted, after a turn of `node`.
-    pub(crate) fn settle(&self, before: &State, mut state: State, node: NodeId) -> State {
+    /// Lets happen what only is noted, after a turn of `node`, and tells it to `tell`.
+    pub(crate) fn settle(
+        &self,
+        before: &State,
+        mut state: State,
+        node: NodeId,
+        mut tell: impl FnMut(&Event),
+    ) -> State {
         if state.service != before.service {
             for reader in state.nodes().filter(|reader| *reader != node) {
-                self.adopt(&mut state, Event::Learn(reader));
+                self.adopt(&mut state, Event::Learn(reader), &mut tell);
             }
         }
         for node in state.nodes() {
             let registered = state.service.sessions[place(node)];
             if registered != state.member(node).replica.session() {
-                self.adopt(&mut state, Event::Expire(node));
+                self.adopt(&mut state, Event::Expire(node), &mut tell);
             }
         }
         let mut changed = [Some(node), None];
@@ -56,9 +62,10 @@ impl System {
             changed = [None, None];
             for envelope in all {
                 let count = envelope.entry_count();
-                let adopted = (0..=count)
-                    .rev()
-                    .any(|count| self.adopt(&mut state, Event::Deliver(envelope.clone(), count)));
+                let adopted = (0..=count).rev().any(|count| {
+                    let event = Event::Deliver(envelope.clone(), count);
+                    self.adopt(&mut state, event, &mut tell)
+                });
                 if adopted && !changed.contains(&Some(envelope.to)) {
                     changed = [Some(envelope.to), changed[0]];
                 }
@@ -68,7 +75,7 @@ impl System {
     }
 
     /// Lets something happen if nothing else comes of it than a note and a message.
-    fn adopt(&self, state: &mut State, event: Event) -> bool {
+    fn adopt(&self, state: &mut State, event: Event, tell: &mut impl FnMut(&Event)) -> bool {
         if let Event::Deliver(envelope, count) = &event
             && !memo::deliver(&state.member(envelope.to).replica, envelope, *count).is_quiet()
         {
@@ -89,6 +96,7 @@ impl System {
         match quiet.and_then(crate::turn::Turn::finish) {
             Some(next) => {
                 *state = next;
+                tell(&action.event);
                 true
             }
             None => false,

@@ -69,7 +69,7 @@ impl Left {
 }
 
 /// The whole.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct State {
     /// The members, n1 first.
     pub members: Vec<Shared<Member>>,

@@ -243,7 +243,7 @@ impl Model for System {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let next = self.turn(state, &action)?.finish()?;
         Some(match self.bounds.prunes() {
-            true => self.settle(state, next, action.event.node()),
+            true => self.settle(state, next, action.event.node(), |_| {}),
             false => next,
         })
     }
