@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kv::events::{Event, Events};
-use kv_core::{Epoch, NodeId, ShardId, ShardRecord};
+use kv_core::invariants::{Invariants, Process, Violation};
+use kv_core::{Epoch, Fencing, NodeId, ShardId, ShardRecord};
 use tokio::time::Instant;
 
 /// A node's event with its place in the run.
@@ -38,6 +39,39 @@ struct State {
     recorded: Vec<Recorded>,
     writers: BTreeMap<ShardId, (Epoch, NodeId)>,
     records: BTreeMap<ShardId, ShardRecord>,
+    invariants: Invariants,
+    /// The first two observations that cannot both be, under `Fencing::Epoch`.
+    violation: Option<Violation>,
+}
+
+impl State {
+    /// Holds what happens against the invariants that the model checker knows too.
+    fn watch(&mut self, process: Process, event: &Event) {
+        let invariants = &mut self.invariants;
+        let (shard, result) = match *event {
+            Event::Promoted(shard, epoch) | Event::RolledBack { shard, epoch, .. } => {
+                (shard, invariants.promoted(shard, epoch, process, None))
+            }
+            Event::Promised(shard, epoch) => (shard, invariants.promised(shard, process, epoch)),
+            Event::Truncated { shard, after } => {
+                (shard, invariants.truncated(shard, process, after))
+            }
+            Event::Committed {
+                shard,
+                version,
+                chain,
+            } => {
+                let chain = u64::from(chain);
+                (shard, invariants.committed(shard, process, version, chain))
+            }
+            _ => return,
+        };
+        let record = self.records.get(&shard);
+        let is_fenced = record.is_none_or(|record| record.fencing == Fencing::Epoch);
+        if is_fenced && self.violation.is_none() {
+            self.violation = result.err();
+        }
+    }
 }
 
 impl Recorder {
@@ -73,6 +107,12 @@ impl Recorder {
     #[must_use]
     pub fn records(&self) -> BTreeMap<ShardId, ShardRecord> {
         self.state().records.clone()
+    }
+
+    /// What broke an invariant of the fenced protocol, if anything did.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        self.state().violation
     }
 
     /// Where one life of a node writes its events.
@@ -122,6 +162,7 @@ impl Events for NodeEvents {
             _ => {}
         }
         let (node, incarnation) = (self.node, self.incarnation);
+        state.watch(Process { node, incarnation }, &event);
         state.recorded.push(Recorded {
             index,
             time,
@@ -131,5 +172,27 @@ impl Events for NodeEvents {
             event,
         });
         *sequence += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_writers_in_one_epoch_are_noticed() {
+        let recorder = Recorder::new();
+        let (shard, epoch) = (ShardId(0), Epoch(2));
+        recorder
+            .events(NodeId(1), 0)
+            .record(Event::Promoted(shard, epoch));
+        assert_eq!(recorder.violation(), None);
+        recorder
+            .events(NodeId(1), 1)
+            .record(Event::Promoted(shard, epoch));
+        assert!(matches!(
+            recorder.violation(),
+            Some(Violation::TwoWriters { .. })
+        ));
     }
 }

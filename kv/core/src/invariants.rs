@@ -133,7 +133,8 @@ struct Seen {
 }
 
 impl Invariants {
-    /// A process takes the writer's role of an epoch with this log, by an election or by a rollback.
+    /// A process takes the writer's role of an epoch with this log, by an election or by a rollback. Who watches from outside may
+    /// not know the log.
     ///
     /// # Errors
     /// When the epoch has another writer, or when the log lacks what is committed. A process that learns late of an old role
@@ -143,7 +144,7 @@ impl Invariants {
         shard: ShardId,
         epoch: Epoch,
         process: Process,
-        log: &Log,
+        log: Option<&Log>,
     ) -> Result<(), Violation> {
         let seen = self.shards.entry(shard).or_default();
         let first = *seen.writers.entry(epoch).or_insert(process);
@@ -157,7 +158,7 @@ impl Invariants {
         if seen.writers.keys().next_back() != Some(&epoch) {
             return Ok(());
         }
-        let lacks = |&&(version, _): &&(Version, u64)| !log.holds(version);
+        let lacks = |&&(version, _): &&(Version, u64)| log.is_some_and(|log| !log.holds(version));
         match seen.committed.values().find(lacks) {
             Some(&(committed, _)) => Err(Violation::WriterLacks {
                 writer: process,
@@ -347,16 +348,25 @@ mod tests {
     fn an_epoch_has_one_writer_and_a_restarted_node_is_another_one() {
         let mut seen = Invariants::default();
         let log = Log::default();
-        assert_eq!(seen.promoted(SHARD, Epoch(1), process(1, 0), &log), Ok(()));
-        assert_eq!(seen.promoted(SHARD, Epoch(1), process(1, 0), &log), Ok(()));
-        assert_eq!(seen.promoted(SHARD, Epoch(2), process(2, 0), &log), Ok(()));
-        let other_shard = seen.promoted(ShardId(2), Epoch(1), process(3, 0), &log);
+        assert_eq!(
+            seen.promoted(SHARD, Epoch(1), process(1, 0), Some(&log)),
+            Ok(())
+        );
+        assert_eq!(
+            seen.promoted(SHARD, Epoch(1), process(1, 0), Some(&log)),
+            Ok(())
+        );
+        assert_eq!(
+            seen.promoted(SHARD, Epoch(2), process(2, 0), Some(&log)),
+            Ok(())
+        );
+        let other_shard = seen.promoted(ShardId(2), Epoch(1), process(3, 0), Some(&log));
         assert_eq!(other_shard, Ok(()));
         let newest = Some((Epoch(2), process(2, 0)));
         assert_eq!(seen.newest_writer(SHARD), newest);
         let (epoch, first, second) = (Epoch(1), process(1, 0), process(1, 1));
         assert_eq!(
-            seen.promoted(SHARD, epoch, second, &log),
+            seen.promoted(SHARD, epoch, second, Some(&log)),
             Err(Violation::TwoWriters {
                 epoch,
                 first,
@@ -406,16 +416,19 @@ mod tests {
                 after
             })
         );
-        assert_eq!(seen.promoted(SHARD, Epoch(2), new, &log(1, 2)), Ok(()));
         assert_eq!(
-            seen.promoted(SHARD, Epoch(3), new, &log(1, 1)),
+            seen.promoted(SHARD, Epoch(2), new, Some(&log(1, 2))),
+            Ok(())
+        );
+        assert_eq!(
+            seen.promoted(SHARD, Epoch(3), new, Some(&log(1, 1))),
             Err(Violation::WriterLacks {
                 writer: new,
                 committed: version(1, 2)
             })
         );
         assert_eq!(
-            seen.promoted(SHARD, Epoch(1), old, &log(1, 1)),
+            seen.promoted(SHARD, Epoch(1), old, Some(&log(1, 1))),
             Ok(()),
             "it is late"
         );

@@ -43,6 +43,11 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// Two things happened that cannot both be: an invariant of the protocol is broken.
+    Invariant {
+        /// Which two.
+        what: String,
+    },
     /// Something panicked: a broken invariant, ours or the store's.
     Panicked {
         /// The message and where it comes from.
@@ -66,6 +71,7 @@ impl Failure {
             Self::NotReady { .. }
             | Self::NotRecovered { .. }
             | Self::NodeStopped { .. }
+            | Self::Invariant { .. }
             | Self::Panicked { .. }
             | Self::BadHistory { .. } => false,
         }
@@ -83,6 +89,7 @@ impl Failure {
             Self::NotRecovered { .. } => "not recovered",
             Self::NodeStopped { .. } => "a node stopped",
             Self::BadHistory { .. } => "bad history",
+            Self::Invariant { .. } => "an invariant is broken",
             Self::Panicked { message } => {
                 let place = message.rsplit_once(" (").map(|(_, place)| place);
                 let place = place.unwrap_or("somewhere").trim_end_matches(')');
@@ -115,6 +122,7 @@ impl fmt::Display for Failure {
                 )
             }
             Self::NodeStopped { node, why } => write!(f, "n{node} stopped by itself: {why}"),
+            Self::Invariant { what } => write!(f, "an invariant of the protocol is broken: {what}"),
             Self::Panicked { message } => write!(f, "panicked: {message}"),
             Self::BadHistory { why } => write!(f, "the history contradicts itself: {why}"),
         }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use super::observed::{number, translate};
 use super::{Act, Answer, Ask, Client, Place, Roles, Script, Stage, Work, World};
-use crate::play::Played;
+use crate::play::{Failure, Played};
 use crate::scenario::{Disturbance, Kind, Scenario};
 use crate::seed::stream;
 
@@ -71,12 +71,16 @@ impl Stage for SimStage {
                 settings,
                 deadline,
                 start,
-                recorder,
+                recorder: recorder.clone(),
                 addresses,
                 coordination: cluster.coordination().clone(),
                 cluster: Mutex::new(cluster),
             };
-            let played = script(Arc::new(world)).await;
+            let mut played = script(Arc::new(world)).await;
+            if let Some(violation) = recorder.violation() {
+                let what = violation.to_string();
+                played.failures.push(Failure::Invariant { what });
+            }
             // The world is gone, and its machines are dead: let their tasks be dropped.
             tokio::time::sleep(Duration::from_millis(1)).await;
             played

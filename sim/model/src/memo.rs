@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use kv_core::{Effect, Input, Replica};
 
-use crate::network::Envelope;
+use crate::network::{Envelope, Network};
+use crate::service::Service;
 use crate::shared::{Shared, hash_of};
 use crate::symmetry::Permutation;
 
@@ -48,6 +49,15 @@ pub(crate) fn deliver(
         let Envelope { from, message, .. } = envelope.prefix(count);
         take(replica, Input::Message { from, message })
     })
+}
+
+/// The step of learning what the coordination service says.
+pub(crate) fn learn(replica: &Shared<Replica>, service: &Shared<Service>) -> Rc<Step> {
+    let key = (
+        replica.hash_value(),
+        hash_of(&(service.hash_value(), "learn")),
+    );
+    remember(key, || take(replica, Input::Record(service.observe())))
 }
 
 /// The step of a message that arrives at a replica whose shard has the names the other way round.
@@ -100,6 +110,17 @@ fn remember(key: (u64, u64), take: impl FnOnce() -> Step) -> Rc<Step> {
 }
 
 impl Step {
+    /// Whether it changes nothing, given the messages that are on their way already.
+    pub(crate) fn is_idle(&self, replica: &Shared<Replica>, network: &Network) -> bool {
+        let same = |after: &Shared<Replica>| after.hash_value() == replica.hash_value();
+        self.replica.as_ref().is_some_and(same)
+            && self.effects.iter().all(|effect| match effect {
+                Effect::SetTimer(_) | Effect::CancelTimer(_) => true,
+                Effect::Send { to, message } => network.has_sent(replica.id(), *to, message),
+                _ => false,
+            })
+    }
+
     /// Whether nothing comes of it but what the member notes for itself and what it sends. (A replica that applies what it learns to be
     /// committed only notes it.)
     pub(crate) fn is_quiet(&self) -> bool {

@@ -69,12 +69,13 @@ impl Network {
 
     /// Whether a message, or one that covers it, is there, or need not be.
     #[must_use]
-    pub fn has(&self, envelope: &Envelope) -> bool {
-        matches!(envelope.message.body, Body::Stale { .. })
-            || self
-                .envelopes
-                .iter()
-                .any(|known| **known == *envelope || covers(known, envelope))
+    pub fn has_sent(&self, from: NodeId, to: NodeId, message: &Message) -> bool {
+        matches!(message.body, Body::Stale { .. })
+            || self.envelopes.iter().any(|known| {
+                (known.from, known.to, known.message.epoch) == (from, to, message.epoch)
+                    && (known.message.body == message.body
+                        || says(&known.message.body, &message.body))
+            })
     }
 
     /// Whether `Prepare`s with these entries of a writer's log are there.
@@ -138,10 +139,12 @@ impl Network {
 /// Whether whoever gets `greater` needs `smaller` no more.
 fn covers(greater: &Envelope, smaller: &Envelope) -> bool {
     let link = |envelope: &Envelope| (envelope.from, envelope.to, envelope.message.epoch);
-    if link(greater) != link(smaller) {
-        return false;
-    }
-    match (&greater.message.body, &smaller.message.body) {
+    link(greater) == link(smaller) && says(&greater.message.body, &smaller.message.body)
+}
+
+/// Whether, on one link and in one epoch, the one message says what the other says.
+fn says(greater: &Body, smaller: &Body) -> bool {
+    match (greater, smaller) {
         (Body::Prepared { committed, .. }, Body::Committed { upto }) => committed >= upto,
         (
             Body::Prepared { upto, committed },

@@ -14,6 +14,7 @@ use crate::bounds::Bounds;
 use crate::error::Error;
 use crate::ledger::{Broken, Ledger, Promise};
 use crate::marks::{Mark, Marks};
+use crate::memo;
 use crate::network::Network;
 use crate::reduction::is_settled_by_arriving;
 use crate::service::{Service, place};
@@ -52,6 +53,9 @@ impl System {
 
     /// What happens in one action, with the words for it; nothing where it changes nothing.
     pub fn turn<'a>(&'a self, state: &'a State, action: &Action) -> Option<Turn<'a>> {
+        if self.is_idle(state, &action.event) {
+            return None;
+        }
         let node = action.event.node();
         let mut turn = Turn::new(
             &self.bounds,
@@ -111,10 +115,7 @@ impl System {
                 turn.input(Input::Session(None));
                 turn.register();
             }
-            Event::Learn(_) => {
-                let seen = turn.service.observe();
-                turn.input(Input::Record(seen));
-            }
+            Event::Learn(_) => turn.learn(),
             Event::Crash(_) => {
                 turn.left.crashes = turn.left.crashes.checked_sub(1)?;
                 turn.crash();
@@ -142,6 +143,21 @@ impl System {
             turn.crash();
         }
         Some(turn)
+    }
+}
+
+impl System {
+    /// Whether it plainly changes nothing: most of what could arrive has arrived before.
+    fn is_idle(&self, state: &State, event: &Event) -> bool {
+        let step = match event {
+            Event::Deliver(envelope, _) if is_settled_by_arriving(envelope) => return false,
+            Event::Deliver(envelope, count) => {
+                memo::deliver(&state.member(envelope.to).replica, envelope, *count)
+            }
+            Event::Learn(node) => memo::learn(&state.member(*node).replica, &state.service),
+            _ => return false,
+        };
+        step.is_idle(&state.member(event.node()).replica, &state.network)
     }
 }
 

@@ -175,6 +175,13 @@ impl<'a> Turn<'a> {
         self.go_on();
     }
 
+    /// The member learns the record as it is now.
+    pub fn learn(&mut self) {
+        let step = memo::learn(&self.member.replica, &self.before.service);
+        self.perform_all(&step);
+        self.go_on();
+    }
+
     /// A message arrives where names are the other way round.
     pub fn deliver_mirrored(&mut self, envelope: &Shared<Envelope>) {
         let mirror = Permutation::reversal(self.members.len());
@@ -312,12 +319,9 @@ impl<'a> Turn<'a> {
                 self.marks.hit(Mark::Restarted);
             }
         }
-        let envelope = Envelope {
-            from: self.node,
-            to,
-            message,
-        };
-        if !self.network.has(&envelope) {
+        let from = self.node;
+        if !self.network.has_sent(from, to, &message) {
+            let envelope = Envelope { from, to, message };
             self.network.post(envelope, self.bounds.prunes());
         }
     }
@@ -477,7 +481,7 @@ impl<'a> Turn<'a> {
             Notable::Promoted(epoch) | Notable::RolledBack { epoch, .. } => self
                 .ledger
                 .invariants
-                .promoted(SHARD, epoch, process, self.member.replica.log()),
+                .promoted(SHARD, epoch, process, Some(self.member.replica.log())),
             Notable::Promised(epoch) => self.ledger.invariants.promised(SHARD, process, epoch),
             Notable::Truncated { after } => self.ledger.invariants.truncated(SHARD, process, after),
             _ => return,

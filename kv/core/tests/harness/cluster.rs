@@ -422,7 +422,7 @@ impl Cluster {
         let log = self.nodes[&id].replica.as_ref().unwrap().log().clone();
         let result = match &notable {
             Notable::Promoted(epoch) | Notable::RolledBack { epoch, .. } => {
-                self.invariants.promoted(SHARD, *epoch, process, &log)
+                self.invariants.promoted(SHARD, *epoch, process, Some(&log))
             }
             Notable::Promised(epoch) => self.invariants.promised(SHARD, process, *epoch),
             Notable::Truncated { after } => self.invariants.truncated(SHARD, process, *after),
