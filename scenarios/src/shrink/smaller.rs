@@ -56,6 +56,7 @@ pub(super) fn pinned(scenario: &Scenario, played: &Played, unit: Duration) -> Sc
     for event in &played.events {
         if let Some(fault) = begun(event).and_then(|index| smaller.faults.get_mut(index)) {
             fault.start = Start::At(nearest(Duration::from_nanos(event.time), unit));
+            fault.latest = None;
         }
     }
     end_in_time(&mut smaller);
@@ -132,6 +133,7 @@ fn renumber(target: &mut Target, kept: u16) -> bool {
     match target {
         Target::Writer(shard)
         | Target::Replica(shard, _)
+        | Target::Elector(shard)
         | Target::Shard(shard)
         | Target::Majority(shard)
         | Target::Minority(shard)
@@ -140,7 +142,9 @@ fn renumber(target: &mut Target, kept: u16) -> bool {
             *shard = 0;
             is_kept
         }
-        _ => true,
+        Target::Any | Target::Node(_) | Target::All | Target::Coordination | Target::Clients => {
+            true
+        }
     }
 }
 
@@ -152,6 +156,7 @@ fn groups(action: &mut Action) -> Vec<&mut Group> {
         Action::OneWay { from, to } => std::iter::once(from).chain(to).collect(),
         Action::Network { from, to, .. } => from.iter_mut().chain(to).collect(),
         Action::Bridge(group)
+        | Action::Ring(group)
         | Action::PowerLoss(group)
         | Action::Kill(group)
         | Action::Restart(group)
@@ -159,12 +164,6 @@ fn groups(action: &mut Action) -> Vec<&mut Group> {
         | Action::SessionLoss(group)
         | Action::Clock { nodes: group, .. }
         | Action::SlowDisk { nodes: group, .. } => vec![group],
-        // Whatever else there is keeps its targets; where they no longer exist, the scenario is not valid.
-        #[allow(
-            unreachable_patterns,
-            reason = "kinds of faults are added more often than this is read"
-        )]
-        _ => Vec::new(),
     }
 }
 
