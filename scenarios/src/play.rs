@@ -7,6 +7,7 @@
 //!
 //! The end (`play/finale.rs`) is what makes losses visible.
 
+mod directed;
 mod failure;
 mod finale;
 
@@ -71,9 +72,18 @@ async fn play(scenario: Arc<Scenario>, world: Arc<dyn World>, seed: u64) -> Play
         seed,
         failures: Vec::new(),
     };
-    play.workload().await;
+    let is_directed = !play.scenario.cues.is_empty();
+    match is_directed {
+        true => {
+            let missed = directed::play(&play).await;
+            play.failures.extend(missed);
+        }
+        false => play.workload().await,
+    }
     let counts = *play.record.counts().borrow();
-    play.judge_counts(counts.reads, counts.writes);
+    if !is_directed {
+        play.judge_counts(counts.reads, counts.writes);
+    }
     let not_recovered = finale::play(&play).await;
     // Where a scenario does not count on recovery, its verdict alone tells.
     let expect = &play.scenario.expect;
@@ -100,8 +110,18 @@ async fn ready(scenario: &Scenario, world: &dyn World) -> Result<(), String> {
     let all_serve = async {
         loop {
             let statuses = world.statuses().await;
-            let has_writer =
-                |shard| writer(&statuses, shard).is_some() && world.shard(shard).is_some();
+            // No writer can serve while messages are held; that everybody knows the shard is enough then.
+            let is_known = |shard| {
+                let members = statuses.values();
+                members.filter(|it| it.shard == Some(shard)).count() == statuses.len()
+            };
+            let has_writer = |shard| {
+                world.shard(shard).is_some()
+                    && match scenario.cues.is_empty() {
+                        true => writer(&statuses, shard).is_some(),
+                        false => is_known(shard),
+                    }
+            };
             if scenario.shards().all(has_writer) {
                 return;
             }
@@ -140,6 +160,11 @@ struct Play {
 }
 
 impl Play {
+    /// Gives the world the time for what an operation gives rise to at once.
+    async fn settle(&self) {
+        sleep(2 * LOOK_EVERY).await;
+    }
+
     fn session(&self, session: u64) -> Session {
         let client = self.world.client(session);
         Session::new(

@@ -7,6 +7,7 @@
 //! `file.rs` is the format as written, with the default of each field; `validate.rs` makes a scenario of it; `write.rs`
 //! writes one out again, so that the folder of a run can be run by itself.
 
+mod cue;
 mod duration;
 mod expect;
 mod fault;
@@ -26,6 +27,7 @@ use kv_core::{Fencing, SLOT_COUNT, ShardId, SlotRange, slot_of};
 
 use crate::error::Error;
 
+pub use cue::{Cue, Numbers, Parcel, ParcelKind, What};
 pub use duration::{Length, NoLength};
 pub use expect::{Expectations, Expected, SEEDS_TO_SHOW_HARM};
 pub use fault::{
@@ -55,6 +57,8 @@ pub struct Scenario {
     pub workload: Workload,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Everything that happens, in a directed run; then there are no faults, and the clients do only this.
+    pub cues: Vec<Cue>,
     /// What must hold.
     pub expect: Expectations,
 }

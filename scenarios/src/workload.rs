@@ -141,6 +141,12 @@ impl Session {
         }
     }
 
+    /// Does a single operation.
+    pub async fn do_one(&mut self, function: Function, key: &str, level: Option<Level>) -> Answer {
+        let ask = self.ask(function, key.to_owned(), level);
+        self.perform(ask).await
+    }
+
     /// Writes a new value.
     pub async fn write(&mut self, key: &str) -> Answer {
         let ask = self.ask(Function::Write, key.to_owned(), None);

@@ -21,7 +21,7 @@ use kv_core::{Epoch, NodeId, ShardId};
 use tokio::task::JoinHandle;
 
 use crate::play::Played;
-use crate::scenario::{Disturbance, Kind, Scenario};
+use crate::scenario::{Cue, Disturbance, Kind, Scenario};
 
 /// Work that a world runs somewhere.
 pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -67,8 +67,27 @@ pub trait World: Send + Sync {
 
     /// Does something to the cluster or its surroundings. Doing it twice is doing it once.
     async fn act(&self, act: &Act);
+    /// Directs a run. A world that cannot says why.
+    async fn direct(&self, _direction: &Direction) -> Result<(), String> {
+        Err("this world cannot be directed".to_owned())
+    }
+    /// In a directed run, a session's client that asks this node only.
+    async fn client_at(&self, _session: u64, _node: NodeId) -> Option<Box<dyn Client>> {
+        None
+    }
     /// Which nodes stopped by themselves, and why.
     async fn failures(&self) -> BTreeMap<NodeId, String>;
+}
+
+/// What the director of a run says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From now on nothing happens by itself.
+    Begin,
+    /// This happens; when it is over, the world is quiet again.
+    Cue(Cue),
+    /// Everything goes its way again.
+    End,
 }
 
 /// Who is what in a shard.

@@ -463,3 +463,49 @@ fn an_election_needs_somebody_to_elect() {
         format!("bad.toml:5: {why}")
     );
 }
+
+/// A file of a directed run with that cue, which begins on line 4.
+fn with_cue(cue: &str) -> String {
+    format!("name = \"x\"\n[cluster]\nshards = 1\n[[cue]]\n{cue}\n")
+}
+
+#[test]
+fn a_cue_is_one_thing_at_a_node_that_there_is() {
+    for (cue, why) in [
+        ("", "a cue needs exactly one of deliver, write,"),
+        ("write = \"n1\"\ncrash = \"n2\"", "it has write, crash"),
+        ("crash = \"n4\"", "allowed: \"n1\" to \"n3\""),
+        (
+            "deliver = \"letter\"",
+            "allowed: prepare, prepared, refused,",
+        ),
+        (
+            "deliver = \"seal\"\nfrom = \"n1\"\nepoch = 2",
+            "to is missing in this cue",
+        ),
+        ("lose_session = \"n1\"", "seen_by is missing in this cue"),
+        (
+            "read = \"n1\"\nlevel = \"dirty\"",
+            "allowed: lease, quorum, local, replica",
+        ),
+    ] {
+        let message = refusal(&with_cue(cue));
+        assert!(message.contains(why), "{message}");
+    }
+    let with_fault = "[[cue]]\nlearn = \"n1\"\n[[fault]]\nat = \"1s\"\nkill = \"any\"\n";
+    let message = refusal(&format!("name = \"x\"\n[cluster]\nshards = 1\n{with_fault}"));
+    assert!(message.contains("remove the faults"), "{message}");
+    let message = refusal("name = \"x\"\n[[cue]]\nlearn = \"n1\"\n");
+    assert!(message.contains("one shard"), "{message}");
+}
+
+#[test]
+fn a_directed_run_survives_being_written_and_read_again() {
+    let cues = "write = \"n1\"\nslow = true\n[[cue]]\ndeliver = \"prepare\"\nfrom = \"n1\"\nto = \"n2\"\nepoch = 1\n\
+                after = 0\nupto = 1\ncommitted = 0\n[[cue]]\nlose_session = \"n1\"\nseen_by = \"n3\"\nearly = true\n\
+                [[cue]]\nread = \"n3\"\nlevel = \"quorum\"\n[[cue]]\nsync = \"n1\"\n";
+    let scenario = Scenario::parse("x", "x.toml", &with_cue(cues)).unwrap();
+    assert_eq!((scenario.cues.len(), scenario.workload.clients), (5, 2));
+    let again = Scenario::parse("x", "x.toml", &scenario.to_toml()).unwrap();
+    assert_eq!(again, scenario);
+}

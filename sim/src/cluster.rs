@@ -43,6 +43,8 @@ pub struct Settings {
     pub cluster: ClusterConfig,
     /// How long things take.
     pub timing: Timing,
+    /// Whether messages between nodes are held from the start, as a directed run wants it.
+    pub holds_messages: bool,
 }
 
 /// A cluster of real nodes in the simulated world.
@@ -89,6 +91,9 @@ impl Cluster {
         let simulator = Handle::current();
         let network = Network::new(mix(settings.seed, 1, 0));
         let server = machine(&simulator, "coordination", [10, 0, 0, 1]);
+        if settings.holds_messages {
+            network.hold();
+        }
         let coordination = CoordinationService::new(settings.timing.session_timeout);
         network.place(Place::Coordination, server);
         let mut cluster = Self {
@@ -374,7 +379,9 @@ impl Cluster {
         self.on_machine(id).spawn(work)
     }
 
-    fn handle(&self, node: NodeId) -> Option<NodeHandle> {
+    /// Reaches a node past the network; nothing when its process is down.
+    #[must_use]
+    pub fn handle(&self, node: NodeId) -> Option<NodeHandle> {
         let machine = self.nodes.get(&node)?;
         machine
             .life

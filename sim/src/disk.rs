@@ -93,6 +93,10 @@ struct State {
     locked_by: Option<u64>,
     locks_given: u64,
     sync_latency: RangeInclusive<Duration>,
+    /// Every sync waits until this is over.
+    holds_syncs: bool,
+    /// A power loss undoes all that was not synced, and leaves nothing of it to chance.
+    is_strict: bool,
     next_sync_fails: Option<DirtyPages>,
     syncs_lie: bool,
     capacity_bytes: Option<u64>,
@@ -117,6 +121,8 @@ impl SimDisk {
             locked_by: None,
             locks_given: 0,
             sync_latency,
+            holds_syncs: false,
+            is_strict: false,
             next_sync_fails: None,
             syncs_lie: false,
             capacity_bytes: None,
@@ -153,6 +159,16 @@ impl SimDisk {
     /// Makes syncs slow, or quick again.
     pub fn set_sync_latency(&self, range: RangeInclusive<Duration>) {
         self.state().sync_latency = range;
+    }
+
+    /// From now on every sync waits, or no longer.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.state().holds_syncs = hold;
+    }
+
+    /// From now on, or no longer, a power loss undoes exactly what was not synced.
+    pub fn be_strict(&self, strict: bool) {
+        self.state().is_strict = strict;
     }
 
     /// Lets the next sync of a file fail.
@@ -216,13 +232,14 @@ impl State {
     }
 
     fn lose_what_is_not_synced(&mut self) {
-        self.counters.names_undone += self.names.lose(&mut self.rng);
+        let (rng, is_strict) = (&mut self.rng, self.is_strict);
+        self.counters.names_undone += self.names.lose(rng, is_strict);
         for (number, inode) in self.inodes.iter_mut().enumerate() {
             if !self.names.has(number) {
                 *inode = Inode::default(); // Nothing leads there any more.
                 continue;
             }
-            let lost = inode.lose(&mut self.rng);
+            let lost = inode.lose(rng, is_strict);
             self.counters.operations_lost += lost.operations;
             self.counters.writes_torn += u64::from(lost.is_torn);
         }

@@ -7,6 +7,8 @@
 //! Between nodes a message is bytes: it goes through the wire format both ways. A message that was on its way when a link
 //! is cut still arrives.
 
+mod held;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
+
+pub use held::Held;
 
 /// Something that has an address in the simulated network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +101,8 @@ struct State {
     listeners: BTreeMap<NodeId, Deliver>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     next_sequence: u64,
+    /// Every message between nodes that was sent since they are held; none, where they go their way.
+    held: Option<Vec<Held>>,
     fates: Fates,
     deliveries: Option<AbortHandle>,
 }
@@ -123,6 +129,7 @@ impl Network {
             listeners: BTreeMap::new(),
             in_flight: BinaryHeap::new(),
             next_sequence: 0,
+            held: None,
             fates: Fates::default(),
             deliveries: None,
         };
@@ -219,6 +226,9 @@ impl Network {
     fn send(&self, from: NodeId, to: NodeId, bytes: Bytes) {
         let mut state = self.state();
         state.fates.sent += 1;
+        if state.hold(from, to, &bytes) {
+            return;
+        }
         if state.cut.contains(&(Place::Node(from), Place::Node(to))) {
             state.fates.cut += 1;
             return;

@@ -33,6 +33,7 @@ async fn failover(seed: u64) -> (Vec<Recorded>, Duration) {
         clients: 1,
         cluster,
         timing: Timing::default(),
+        holds_messages: false,
     };
     let mut cluster = Cluster::start(settings, recorder.clone());
     let addresses = cluster.addresses().into_values().collect();

@@ -31,6 +31,15 @@ pub enum Failure {
         /// What it was to do.
         what: String,
     },
+    /// A cue of a directed run could not be given: the run took another way.
+    CueMissed {
+        /// Which, counted from 1.
+        cue: usize,
+        /// What it was to do.
+        what: String,
+        /// What was missing.
+        why: String,
+    },
     /// A shard did not take a write again after the last fault, in time.
     NotRecovered {
         /// The shard.
@@ -65,9 +74,11 @@ impl Failure {
     #[must_use]
     pub fn is_vacuous(&self) -> bool {
         match self {
-            Self::TooFewOk { .. } | Self::NoOkRead | Self::NoOkWrite | Self::NeverFired { .. } => {
-                true
-            }
+            Self::TooFewOk { .. }
+            | Self::NoOkRead
+            | Self::NoOkWrite
+            | Self::NeverFired { .. }
+            | Self::CueMissed { .. } => true,
             Self::NotReady { .. }
             | Self::NotRecovered { .. }
             | Self::NodeStopped { .. }
@@ -86,6 +97,7 @@ impl Failure {
             Self::NoOkRead => "no ok read",
             Self::NoOkWrite => "no ok write",
             Self::NeverFired { .. } => "a fault never fired",
+            Self::CueMissed { .. } => "a cue was missed",
             Self::NotRecovered { .. } => "not recovered",
             Self::NodeStopped { .. } => "a node stopped",
             Self::BadHistory { .. } => "bad history",
@@ -114,6 +126,9 @@ impl fmt::Display for Failure {
             Self::NoOkWrite => f.write_str("vacuous: no write was acknowledged"),
             Self::NeverFired { fault, what } => {
                 write!(f, "vacuous: fault {fault} never fired ({what})")
+            }
+            Self::CueMissed { cue, what, why } => {
+                write!(f, "vacuous: cue {cue} could not be given ({what}): {why}")
             }
             Self::NotRecovered { shard } => {
                 write!(

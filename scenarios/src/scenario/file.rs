@@ -27,6 +27,9 @@ pub(super) struct File {
     pub(super) workload: Option<Spanned<Workload>>,
     #[serde(default)]
     pub(super) fault: Vec<Spanned<Fault>>,
+    /// In place of faults and operations: a directed run.
+    #[serde(default)]
+    pub(super) cue: Vec<Spanned<Cue>>,
     #[serde(default)]
     pub(super) expect: Expect,
 }
@@ -107,6 +110,41 @@ pub(super) struct Step {
     pub(super) delete: Option<Spanned<String>>,
     /// How much a read promises; default lease.
     pub(super) level: Option<Spanned<String>>,
+}
+
+/// `[[cue]]`: one thing that happens in a directed run; nodes are named `n1`, `n2`, and so on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cue {
+    /// A kind of message, with `from`, `to`, `epoch` and the numbers that matter.
+    pub(super) deliver: Option<Spanned<String>>,
+    pub(super) from: Option<Spanned<String>>,
+    pub(super) to: Option<Spanned<String>>,
+    pub(super) epoch: Option<Spanned<u64>>,
+    pub(super) after: Option<u64>,
+    pub(super) upto: Option<u64>,
+    pub(super) committed: Option<u64>,
+    pub(super) round: Option<u64>,
+    pub(super) write: Option<Spanned<String>>,
+    pub(super) read: Option<Spanned<String>>,
+    /// How much the read promises; default lease.
+    pub(super) level: Option<Spanned<String>>,
+    pub(super) sync: Option<Spanned<String>>,
+    /// With `seen_by`, and `early` where the lease still holds.
+    pub(super) lose_session: Option<Spanned<String>>,
+    pub(super) seen_by: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) early: bool,
+    pub(super) expire: Option<Spanned<String>>,
+    pub(super) learn: Option<Spanned<String>>,
+    pub(super) crash: Option<Spanned<String>>,
+    pub(super) rollback: Option<Spanned<String>>,
+    pub(super) set: Option<Spanned<String>>,
+    pub(super) release: Option<Spanned<String>>,
+    pub(super) hurry: Option<Spanned<String>>,
+    /// What is asked of the disk is not synced before a `sync`.
+    #[serde(default)]
+    pub(super) slow: bool,
 }
 
 #[derive(Default, Deserialize)]

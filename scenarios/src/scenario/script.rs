@@ -40,6 +40,12 @@ pub(super) fn level(name: &str) -> Option<Level> {
     found.map(|(level, _)| level)
 }
 
+/// Its name in a file.
+pub(super) fn name(level: Level) -> &'static str {
+    let found = LEVELS.into_iter().find(|(known, _)| *known == level);
+    found.map_or("lease", |(_, name)| name)
+}
+
 impl Step {
     /// What it does with which key, without the time and the client.
     #[must_use]

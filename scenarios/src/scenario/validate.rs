@@ -1,5 +1,6 @@
 //! From the file as written to a valid scenario, or to the first thing that is wrong with it and its line.
 
+mod cues;
 mod exercise;
 mod faults;
 mod script;
@@ -60,7 +61,10 @@ fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
         return Err(out_of_range(&written.name, "name", allowed));
     }
     let cluster = cluster(written.cluster)?;
-    let workload = workload(written.workload)?;
+    let asks = written.cue.iter().map(|cue| cue.get_ref());
+    let asks = asks.filter(|cue| cue.write.is_some() || cue.read.is_some());
+    let asks = (!written.cue.is_empty()).then_some(asks.count());
+    let workload = workload(written.workload, asks)?;
     let has_faults = !written.fault.is_empty();
     let random = written
         .random
@@ -71,6 +75,8 @@ fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
         workload: &workload,
     };
     let faults = faults(&rules, written.fault)?;
+    cues::check_alone(&written.cue, &cluster, &workload, &faults, random)?;
+    let cues = cues::cues(&cluster, written.cue)?;
     let file::Expect {
         unsaid,
         epoch,
@@ -87,6 +93,7 @@ fn scenario(id: &str, address: &str, written: file::File) -> Located<Scenario> {
         seed: written.seed,
         random,
         faults,
+        cues,
         cluster,
         workload,
         expect,
@@ -229,20 +236,24 @@ impl From<file::Fencing> for Fencing {
     }
 }
 
-fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
+/// The workload; of a directed run, whose clients are one for each operation that the cues ask for, none other.
+fn workload(written: Option<Spanned<file::Workload>>, asks: Option<usize>) -> Located<Workload> {
     let table_at = written.as_ref().map_or(0..0, Spanned::span);
     let written = written.map(Spanned::into_inner).unwrap_or_default();
     script::check_alone(&written)?;
     let default = Workload::default();
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
     let ms = Duration::from_millis(1);
-    let min_ok_default = match written.script {
-        Some(_) => 0,
-        None => default.min_ok,
+    let min_ok_default = match (&written.script, asks) {
+        (None, None) => default.min_ok,
+        _ => 0,
     };
+    let clients_default = asks.map_or(default.clients, |asks| {
+        u32::try_from(asks).unwrap_or(1).max(1)
+    });
     let mut workload = Workload {
         script: Vec::new(),
-        clients: in_range(written.clients, "clients", 1..=1000, default.clients)?,
+        clients: in_range(written.clients, "clients", 1..=1000, clients_default)?,
         keys: in_range(written.keys, "keys", 1..=10_000, default.keys)?,
         mix: mix(written.mix, default.mix)?,
         levels: levels(written.levels, default.levels)?,
@@ -276,6 +287,15 @@ fn workload(written: Option<Spanned<file::Workload>>) -> Located<Workload> {
         )?,
     };
     workload.script = script::steps(written.script, &workload)?;
+    if asks.is_some_and(|asks| asks > workload.clients as usize) {
+        let allowed = "at least one for each operation that the cues ask for";
+        let problem = Problem::Range {
+            field: "clients",
+            given: workload.clients.to_string(),
+            allowed: allowed.to_owned(),
+        };
+        return Err((table_at, problem));
+    }
     let (min_ok, most) = (
         workload.min_ok,
         exercise::operations_max(&workload, Counted::Operations),

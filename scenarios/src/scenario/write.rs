@@ -14,6 +14,9 @@ pub(super) fn write(scenario: &Scenario) -> String {
     for fault in &scenario.faults {
         self::fault(&mut text, fault).expect("a string takes everything");
     }
+    for cue in &scenario.cues {
+        write!(text, "\n[[cue]]\n{cue}").expect("a string takes everything");
+    }
     expectations(&mut text, scenario).expect("a string takes everything");
     text
 }

@@ -66,6 +66,15 @@ pub(super) fn other(whole: &NodeEventKind, kind: &str, fields: &Map<String, Valu
     let (epoch, after) = (number(fields, "epoch"), number(fields, "after"));
     match kind {
         "fault" => fault(fields),
+        "cue" => {
+            let what = fields.get("what").and_then(Value::as_str);
+            let what = what.unwrap_or("?").replace(['"', '='], "");
+            format!(
+                "#### CUE {}: {}",
+                number(fields, "cue"),
+                what.replace("  ", " ")
+            )
+        }
         "healed" => "==== the workload is over and all faults are healed".to_owned(),
         "promoted" => {
             let shard = number(fields, "shard");

@@ -3,6 +3,10 @@
 //! This is a thin adapter around `sim::cluster::Cluster`, which does the work. Every run has a runtime of its own, and
 //! every session a machine of its own.
 
+mod direct_client;
+mod direction;
+mod parcels;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +28,10 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use self::direct_client::DirectClient;
+use self::direction::Sessions;
 use super::observed::{number, translate};
-use super::{Act, Answer, Ask, Client, Place, Roles, Script, Stage, Work, World};
+use super::{Act, Answer, Ask, Client, Direction, Place, Roles, Script, Stage, Work, World};
 use crate::play::{Failure, Played};
 use crate::scenario::{Disturbance, Kind, Scenario};
 use crate::seed::stream;
@@ -51,15 +57,20 @@ impl Stage for SimStage {
     fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {
         let config = madsim::Config::default();
         let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, config);
+        let is_directed = !scenario.cues.is_empty();
         let settings = Settings {
             seed,
             nodes: u64::from(scenario.cluster.nodes),
             clients: u64::from(scenario.workload.clients) + 1, // One for the end of the run.
             cluster: scenario.cluster.config.clone(),
-            timing: Timing {
-                session_timeout: scenario.cluster.session_timeout,
-                ..Timing::default()
+            timing: match is_directed {
+                true => direction::timing(scenario),
+                false => Timing {
+                    session_timeout: scenario.cluster.session_timeout,
+                    ..Timing::default()
+                },
             },
+            holds_messages: is_directed,
         };
         let deadline = scenario.workload.deadline;
         runtime.block_on(async move {
@@ -75,6 +86,7 @@ impl Stage for SimStage {
                 addresses,
                 coordination: cluster.coordination().clone(),
                 cluster: Mutex::new(cluster),
+                sessions: Mutex::default(),
             };
             let mut played = script(Arc::new(world)).await;
             if let Some(violation) = recorder.violation() {
@@ -96,6 +108,7 @@ struct SimWorld {
     addresses: Vec<String>,
     coordination: CoordinationService,
     cluster: Mutex<Cluster>,
+    sessions: Mutex<Sessions>,
 }
 
 #[async_trait]
@@ -209,6 +222,16 @@ impl World for SimWorld {
                 }
             }
         }
+    }
+
+    async fn direct(&self, direction: &Direction) -> Result<(), String> {
+        self.follow(direction).await
+    }
+
+    async fn client_at(&self, _session: u64, node: NodeId) -> Option<Box<dyn Client>> {
+        let node = self.cluster.lock().await.handle(node);
+        let deadline = self.deadline;
+        Some(Box::new(DirectClient { node, deadline }))
     }
 
     async fn failures(&self) -> BTreeMap<NodeId, String> {

@@ -1,5 +1,7 @@
 //! The service's side: one task that takes requests in the order of their arrival, and ends what is overdue.
 
+mod directed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
@@ -15,6 +17,7 @@ use madsim::net::Endpoint;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::directed::Direction;
 use super::{Answer, Ask, Call, Envelope, POLLS_PER_TIMEOUT, REQUESTS, payload};
 
 /// The service. Clones are handles of the same one, for its node and for whoever breaks it.
@@ -37,6 +40,8 @@ struct State {
     tree: Tree,
     sessions: BTreeMap<SessionId, Connection>,
     ignored: BTreeSet<SessionId>,
+    /// Who hears what, in a directed run.
+    direction: Option<Direction>,
     message_count: u64,
     outgoing: Vec<(ReplyTo, Answer)>,
 }
@@ -72,6 +77,7 @@ impl CoordinationService {
             tree: Tree::default(),
             sessions: BTreeMap::new(),
             ignored: BTreeSet::new(),
+            direction: None,
             message_count: 0,
             outgoing: Vec::new(),
         };
@@ -216,6 +222,9 @@ impl State {
     }
 
     fn on_call(&mut self, reply_to: ReplyTo, session: SessionId, number: u64, call: Call) {
+        if self.keeps_back(session, reply_to, &call) {
+            return;
+        }
         let Some(connection) = self.sessions.get_mut(&session) else {
             return self.answer(reply_to, Answer::Failed(CoordinationError::Expired));
         };
@@ -279,7 +288,11 @@ impl State {
         }
         let mut answers = Vec::new();
         for (session, connection) in &mut self.sessions {
-            let events = self.tree.events(*session);
+            let hears = self.direction.as_ref().is_none_or(|it| it.hears(*session));
+            let events = match hears {
+                true => self.tree.events(*session),
+                false => Vec::new(),
+            };
             if let Some(waiting) = connection
                 .waiting
                 .take_if(|waiting| !events.is_empty() || waiting.until <= now)
@@ -307,6 +320,7 @@ impl State {
         let connection = self.sessions.remove(&session);
         if let Some(waiting) = connection.and_then(|connection| connection.waiting)
             && !is_ignored
+            && !self.keeps_back_the_end(session, waiting.reply_to)
         {
             self.answer(waiting.reply_to, Answer::Failed(CoordinationError::Expired));
         }

@@ -116,9 +116,14 @@ impl Inode {
         self.pending.len().min(count as usize)
     }
 
-    /// The power goes: a random prefix of what is pending survives, and the write after it may be torn.
-    pub(super) fn lose(&mut self, rng: &mut StdRng) -> Lost {
-        let pending = std::mem::take(&mut self.pending);
+    /// The power goes: a random prefix of what is pending survives, and the write after it may be torn; nothing, on a strict
+    /// disk.
+    pub(super) fn lose(&mut self, rng: &mut StdRng, is_strict: bool) -> Lost {
+        let mut pending = std::mem::take(&mut self.pending);
+        let count = pending.len() as u64;
+        if is_strict {
+            pending.clear();
+        }
         let survive = rng.random_range(0..=pending.len());
         for operation in &pending[..survive] {
             operation.perform(&mut self.durable);
@@ -129,10 +134,10 @@ impl Inode {
             write(&mut self.durable, *position, &bytes[..kept]);
             is_torn = kept > 0;
         }
-        self.settled += pending.len() as u64;
+        self.settled += count;
         self.cached.clone_from(&self.durable);
         Lost {
-            operations: (pending.len() - survive) as u64,
+            operations: count - survive as u64,
             is_torn,
         }
     }

@@ -11,6 +11,9 @@ use kv::fs::{File, FileSystem};
 
 use super::{DirtyPages, Inode, SimDisk, State};
 
+/// How often a sync that is held looks whether it may go on.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// The file system of one life.
 #[derive(Clone, Debug)]
 pub(super) struct Mount {
@@ -40,6 +43,9 @@ impl Mount {
             tokio::time::sleep(latency).await;
         } else {
             give_way().await;
+        }
+        while self.state()?.holds_syncs {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
     }

@@ -96,15 +96,19 @@ impl Names {
         !self.pending.is_empty() && changes > self.settled
     }
 
-    /// The power goes: a random prefix of the changes survives. Returns how many did not.
-    pub(super) fn lose(&mut self, rng: &mut StdRng) -> u64 {
-        let pending = std::mem::take(&mut self.pending);
+    /// The power goes: a random prefix of the changes survives; nothing, on a strict disk. Returns how many did not.
+    pub(super) fn lose(&mut self, rng: &mut StdRng, is_strict: bool) -> u64 {
+        let mut pending = std::mem::take(&mut self.pending);
+        let count = pending.len() as u64;
+        if is_strict {
+            pending.clear();
+        }
         let survive = rng.random_range(0..=pending.len());
         for change in &pending[..survive] {
             change.perform(&mut self.durable);
         }
-        self.settled += pending.len() as u64;
+        self.settled += count;
         self.seen.clone_from(&self.durable);
-        (pending.len() - survive) as u64
+        count - survive as u64
     }
 }
