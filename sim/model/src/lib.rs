@@ -25,6 +25,7 @@ pub mod state;
 pub mod story;
 pub mod symmetry;
 pub mod system;
+pub mod travel;
 pub mod turn;
 pub mod wal;
 pub mod watch;

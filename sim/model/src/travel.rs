@@ -1,0 +1,234 @@
+//! A counterexample as a scenario file: the same thing happens to real nodes in the simulated world (`cargo sim replay FILE`).
+//!
+//! Each action becomes a cue of a directed run. What a step of the model lets happen at once (`reduction.rs`) is spelled out: in
+//! the simulator every message waits for a cue of its own. What the model checks without an action, a read that takes no time
+//! and what the log holds in the end, becomes a read and the end of every run.
+
+use std::fmt::Write;
+
+use kv_core::{Body, Fencing, NodeId};
+use stateright::Model;
+
+use crate::action::{Action, Event, Sync};
+use crate::ledger::Promise;
+use crate::network::Envelope;
+use crate::state::State;
+use crate::system::System;
+
+/// The scenario file that makes a path of the model happen in the simulator, and expects there what breaks on it.
+///
+/// Nothing, where the path is one of members under other names (`symmetry.rs`): real ones have one name each.
+#[must_use]
+pub fn scenario(system: &System, actions: &[Action], promise: Promise) -> Option<String> {
+    let is_mirrored = |action: &Action| matches!(action.event, Event::Mirrored(_));
+    if actions.iter().any(is_mirrored) {
+        return None;
+    }
+    let mut text = head(system, promise);
+    let mut state = system.init_states().remove(0);
+    for action in actions {
+        let _ = write!(text, "\n# {action}\n");
+        cue(&mut text, action);
+        let Some(after) = system.next_state(&state, action.clone()) else {
+            break;
+        };
+        if let Some(at_once) = system.turn(&state, action).and_then(|turn| turn.finish()) {
+            for noted in noted(system, at_once, &after) {
+                let _ = write!(text, "\n# and at once: {noted}\n");
+                cue(&mut text, &noted);
+            }
+        }
+        state = after;
+    }
+    if let (Promise::Linearizable, Some(reader)) = (promise, stale_reader(&state)) {
+        let _ = write!(text, "\n# a client asks {reader} for a lease read\n");
+        let _ = write!(text, "[[cue]]\nread = \"{reader}\"\nlevel = \"lease\"\n");
+    }
+    text.push_str(&expectations(system, promise));
+    Some(text)
+}
+
+/// What the checker of histories calls a promise of the model, where it can see that.
+#[must_use]
+pub fn guarantee(promise: Promise) -> Option<&'static str> {
+    match promise {
+        Promise::OneWriter | Promise::OneLog => Some("one_log"),
+        Promise::OnQuorum => Some("quorum_durability"),
+        Promise::NoLostWrite | Promise::CommittedStays => Some("no_lost_write"),
+        Promise::NoPhantom => Some("no_phantom"),
+        Promise::Linearizable => Some("linearizable"),
+        Promise::PromisesStay | Promise::Assertions => None,
+    }
+}
+
+fn head(system: &System, promise: Promise) -> String {
+    let bounds = system.bounds;
+    let fencing = match bounds.fencing {
+        Fencing::Epoch => "epoch",
+        Fencing::None => "none",
+    };
+    format!(
+        "# A counterexample of the model checker, as a directed run of real nodes.\n\
+         name = \"the model breaks: {}\"\n\
+         seed = 1\n\
+         \n\
+         [cluster]\n\
+         shards = 1\n\
+         replication_factor = {}\n\
+         write_quorum = {}\n\
+         fencing = \"{fencing}\"\n\
+         session_timeout = \"60s\"\n\
+         \n\
+         [workload]\n\
+         keys = 1\n\
+         deadline = \"30s\"\n\
+         recovery_within = \"60s\"\n",
+        promise.name(),
+        bounds.replicas,
+        bounds.quorum,
+    )
+}
+
+fn expectations(system: &System, promise: Promise) -> String {
+    let table = match system.bounds.fencing {
+        Fencing::Epoch => "expect",
+        Fencing::None => "expect.none",
+    };
+    let broken =
+        guarantee(promise).map_or(String::new(), |name| format!("{name} = \"violated\"\n"));
+    format!("\n[{table}]\n{broken}convergence = \"any\"\nrecovery = \"any\"\n")
+}
+
+/// One `[[cue]]`, or two, where the member crashes before its disk has synced.
+fn cue(text: &mut String, action: &Action) {
+    text.push_str("[[cue]]\n");
+    let name = match &action.event {
+        Event::Deliver(envelope, count) => {
+            deliver(text, &envelope.prefix(*count));
+            None
+        }
+        Event::Mirrored(envelope) => {
+            deliver(text, envelope);
+            None
+        }
+        Event::LoseSession { writer, observer } => {
+            let _ = write!(
+                text,
+                "lose_session = \"{writer}\"\nseen_by = \"{observer}\"\n"
+            );
+            None
+        }
+        Event::Read(node) => {
+            let _ = write!(text, "read = \"{node}\"\nlevel = \"quorum\"\n");
+            None
+        }
+        Event::Write(node) => Some(("write", node)),
+        Event::Sync(node) => Some(("sync", node)),
+        Event::Expire(node) => Some(("expire", node)),
+        Event::Learn(node) => Some(("learn", node)),
+        Event::Crash(node) => Some(("crash", node)),
+        Event::Rollback(node) => Some(("rollback", node)),
+        Event::Set(node) => Some(("set", node)),
+        Event::Release(node) => Some(("release", node)),
+        Event::Hurry(node) => Some(("hurry", node)),
+    };
+    if let Some((name, node)) = name {
+        let _ = writeln!(text, "{name} = \"{node}\"");
+    }
+    if action.sync != Sync::AtOnce {
+        text.push_str("slow = true\n");
+    }
+    if action.sync == Sync::Never {
+        let _ = write!(text, "\n[[cue]]\ncrash = \"{}\"\n", action.event.node());
+    }
+}
+
+fn deliver(text: &mut String, envelope: &Envelope) {
+    let Envelope { from, to, message } = envelope;
+    let (kind, numbers): (&str, Vec<(&str, u64)>) = match &message.body {
+        Body::Prepare {
+            prev,
+            entries,
+            committed,
+        } => {
+            let upto = prev.offset.0 + entries.len() as u64;
+            let numbers = vec![
+                ("after", prev.offset.0),
+                ("upto", upto),
+                ("committed", committed.0),
+            ];
+            ("prepare", numbers)
+        }
+        Body::Prepared { upto, committed } => (
+            "prepared",
+            vec![("upto", upto.0), ("committed", committed.0)],
+        ),
+        Body::Refused { prev, hint } => {
+            let numbers = vec![("after", prev.offset.0), ("upto", hint.offset.0)];
+            ("refused", numbers)
+        }
+        Body::Stale { .. } => ("stale", Vec::new()),
+        Body::Commit { upto } => ("commit", vec![("upto", upto.0)]),
+        Body::Committed { upto } => ("committed", vec![("upto", upto.0)]),
+        Body::Seal => ("seal", Vec::new()),
+        Body::Sealed { end, .. } => ("sealed", vec![("upto", end.offset.0)]),
+        Body::Confirm { round } => ("confirm", vec![("round", *round)]),
+        Body::Confirmed { round } => ("confirmed", vec![("round", *round)]),
+        Body::Rollback { after } => ("rollback", vec![("after", after.0)]),
+    };
+    let epoch = message.epoch.0;
+    let _ = write!(
+        text,
+        "deliver = \"{kind}\"\nfrom = \"{from}\"\nto = \"{to}\"\nepoch = {epoch}\n"
+    );
+    for (name, number) in numbers {
+        let _ = writeln!(text, "{name} = {number}");
+    }
+}
+
+/// What happened at once after a turn, until the members were what they are after the step: nothing but notes.
+fn noted(system: &System, mut state: State, after: &State) -> Vec<Action> {
+    let mut happened = Vec::new();
+    while state.members != after.members {
+        let next = notes(&state).find_map(|event| {
+            let action = Action {
+                event,
+                sync: Sync::AtOnce,
+            };
+            let node = action.event.node();
+            let turn = system.turn(&state, &action)?;
+            let before = state.member(node);
+            let keeps_role = turn.member.replica.role_of() == before.replica.role_of();
+            let is_note = !turn.is_visible && keeps_role && *turn.member != **before;
+            let next = is_note.then(|| turn.finish())??;
+            Some((action, next))
+        });
+        let Some((action, next)) = next else { break };
+        happened.push(action);
+        state = next;
+    }
+    happened
+}
+
+/// Whatever may be no more than a note.
+fn notes(state: &State) -> impl Iterator<Item = Event> {
+    let envelopes = state.network.envelopes().iter();
+    let messages = envelopes.flat_map(|envelope| {
+        let counts = (0..=envelope.entry_count()).rev();
+        counts.map(|count| Event::Deliver(envelope.clone(), count))
+    });
+    let of_service = state
+        .nodes()
+        .flat_map(|node| [Event::Learn(node), Event::Expire(node)]);
+    of_service.chain(messages)
+}
+
+/// A serving writer that does not show what was acknowledged.
+fn stale_reader(state: &State) -> Option<NodeId> {
+    state.nodes().find(|node| {
+        let member = state.member(*node);
+        let is_missing =
+            |placed: &crate::ledger::Placed| !placed.is_in(&member.log, member.applied);
+        member.replica.writer_of().is_some() && state.ledger.acknowledged.iter().any(is_missing)
+    })
+}
