@@ -493,7 +493,9 @@ fn a_cue_is_one_thing_at_a_node_that_there_is() {
         assert!(message.contains(why), "{message}");
     }
     let with_fault = "[[cue]]\nlearn = \"n1\"\n[[fault]]\nat = \"1s\"\nkill = \"any\"\n";
-    let message = refusal(&format!("name = \"x\"\n[cluster]\nshards = 1\n{with_fault}"));
+    let message = refusal(&format!(
+        "name = \"x\"\n[cluster]\nshards = 1\n{with_fault}"
+    ));
     assert!(message.contains("remove the faults"), "{message}");
     let message = refusal("name = \"x\"\n[[cue]]\nlearn = \"n1\"\n");
     assert!(message.contains("one shard"), "{message}");

@@ -23,7 +23,9 @@ use crate::error::Error;
 use crate::exploration::{Counts, Findings, Plan, explore};
 use crate::ledger::Promise;
 use crate::report::{self, Outcome};
+use crate::story::Story;
 use crate::system::System;
+use crate::travel;
 use crate::watch::{Goal, Watch};
 
 /// Explores the replication protocol exhaustively: the server's own replicas, and every order in which things can happen to them.
@@ -56,6 +58,9 @@ enum Command {
         /// Draw the violation as a space-time diagram.
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
+        /// Write the violation as a scenario of real nodes, for `cargo sim replay FILE`.
+        #[arg(long, value_name = "FILE")]
+        scenario: Option<PathBuf>,
     },
     /// Serves the states for walking through them in a browser, step by step.
     Explore {
@@ -76,7 +81,15 @@ pub fn main() -> ExitCode {
             json,
             trace,
             svg,
-        } => check(&flags, json, trace.as_deref(), svg.as_deref()),
+            scenario,
+        } => {
+            let files = Files {
+                trace,
+                svg,
+                scenario,
+            };
+            check(&flags, json, &files)
+        }
         Command::Explore { flags, address } => serve(&flags, &address),
     };
     done.unwrap_or_else(|error| {
@@ -87,12 +100,29 @@ pub fn main() -> ExitCode {
 
 const USAGE: u8 = 2;
 
-fn check(
-    flags: &Flags,
-    as_json: bool,
-    trace: Option<&Path>,
-    svg: Option<&Path>,
-) -> Result<ExitCode, Error> {
+/// Where a violation is written to.
+struct Files {
+    trace: Option<PathBuf>,
+    svg: Option<PathBuf>,
+    scenario: Option<PathBuf>,
+}
+
+impl Files {
+    fn write(&self, bounds: Bounds, story: &Story, promise: Promise) -> Result<(), Error> {
+        if let Some(path) = &self.trace {
+            write(path, &format!("{:#}\n", story.as_json()))?;
+        }
+        if let Some(path) = &self.svg {
+            write(path, &diagram::draw(story))?;
+        }
+        if let Some(path) = &self.scenario {
+            write(path, &travel::scenario(bounds, story, promise)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn check(flags: &Flags, as_json: bool, files: &Files) -> Result<ExitCode, Error> {
     let plans = flags.plans()?;
     let mut worst = Outcome::Holds;
     let mut explorations = Vec::new();
@@ -113,16 +143,11 @@ fn check(
                 );
             }
         }
-        if let (Some(story), true) = (
-            headline.and_then(|promise| findings.counterexample(promise)),
-            outcome > worst,
-        ) {
-            if let Some(path) = trace {
-                write(path, &format!("{:#}\n", story.as_json()))?;
-            }
-            if let Some(path) = svg {
-                write(path, &diagram::draw(story))?;
-            }
+        if let Some(promise) = headline
+            && let Some(story) = findings.counterexample(promise)
+            && outcome > worst
+        {
+            files.write(plan.bounds, story, promise)?;
         }
         worst = worst.max(outcome);
     }

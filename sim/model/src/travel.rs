@@ -7,45 +7,45 @@
 use std::fmt::Write;
 
 use kv_core::{Body, Fencing, NodeId};
-use stateright::Model;
 
 use crate::action::{Action, Event, Sync};
+use crate::bounds::Bounds;
+use crate::error::Error;
 use crate::ledger::Promise;
 use crate::network::Envelope;
 use crate::state::State;
+use crate::story::Story;
 use crate::system::System;
 
-/// The scenario file that makes a path of the model happen in the simulator, and expects there what breaks on it.
+/// The scenario file that makes a story of the model happen in the simulator, and expects there what breaks in it.
 ///
-/// Nothing, where the path is one of members under other names (`symmetry.rs`): real ones have one name each.
-#[must_use]
-pub fn scenario(system: &System, actions: &[Action], promise: Promise) -> Option<String> {
-    let is_mirrored = |action: &Action| matches!(action.event, Event::Mirrored(_));
-    if actions.iter().any(is_mirrored) {
-        return None;
-    }
-    let mut text = head(system, promise);
-    let mut state = system.init_states().remove(0);
-    for action in actions {
-        let _ = write!(text, "\n# {action}\n");
-        cue(&mut text, action);
-        let Some(after) = system.next_state(&state, action.clone()) else {
-            break;
-        };
-        if let Some(at_once) = system.turn(&state, action).and_then(|turn| turn.finish()) {
-            for noted in noted(system, at_once, &after) {
+/// # Errors
+/// When the bounds do not go together.
+pub fn scenario(bounds: Bounds, story: &Story, promise: Promise) -> Result<String, Error> {
+    let system = System::new(Bounds {
+        symmetric: false, // A path has the real names.
+        ..bounds
+    })?;
+    let mut text = head(&bounds, promise);
+    let mut state = &story.first;
+    for step in &story.steps {
+        let _ = write!(text, "\n# {}\n", step.action);
+        cue(&mut text, &step.action);
+        let at_once = system.turn(&step.before, &step.action);
+        if let Some(at_once) = at_once.and_then(crate::turn::Turn::finish) {
+            for noted in noted(&system, at_once, &step.after) {
                 let _ = write!(text, "\n# and at once: {noted}\n");
                 cue(&mut text, &noted);
             }
         }
-        state = after;
+        state = &step.after;
     }
-    if let (Promise::Linearizable, Some(reader)) = (promise, stale_reader(&state)) {
+    if let (Promise::Linearizable, Some(reader)) = (promise, stale_reader(state)) {
         let _ = write!(text, "\n# a client asks {reader} for a lease read\n");
         let _ = write!(text, "[[cue]]\nread = \"{reader}\"\nlevel = \"lease\"\n");
     }
-    text.push_str(&expectations(system, promise));
-    Some(text)
+    text.push_str(&expectations(&bounds, promise));
+    Ok(text)
 }
 
 /// What the checker of histories calls a promise of the model, where it can see that.
@@ -61,8 +61,7 @@ pub fn guarantee(promise: Promise) -> Option<&'static str> {
     }
 }
 
-fn head(system: &System, promise: Promise) -> String {
-    let bounds = system.bounds;
+fn head(bounds: &Bounds, promise: Promise) -> String {
     let fencing = match bounds.fencing {
         Fencing::Epoch => "epoch",
         Fencing::None => "none",
@@ -89,8 +88,8 @@ fn head(system: &System, promise: Promise) -> String {
     )
 }
 
-fn expectations(system: &System, promise: Promise) -> String {
-    let table = match system.bounds.fencing {
+fn expectations(bounds: &Bounds, promise: Promise) -> String {
+    let table = match bounds.fencing {
         Fencing::Epoch => "expect",
         Fencing::None => "expect.none",
     };
