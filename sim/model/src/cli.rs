@@ -116,7 +116,7 @@ impl Files {
             write(path, &diagram::draw(story))?;
         }
         if let Some(path) = &self.scenario {
-            write(path, &travel::scenario(bounds, story, promise)?)?;
+            write(path, &travel::scenario(&bounds, story, promise))?;
         }
         Ok(())
     }

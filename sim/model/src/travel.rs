@@ -10,33 +10,26 @@ use kv_core::{Body, Fencing, NodeId};
 
 use crate::action::{Action, Event, Sync};
 use crate::bounds::Bounds;
-use crate::error::Error;
 use crate::ledger::Promise;
 use crate::network::Envelope;
 use crate::state::State;
 use crate::story::Story;
-use crate::system::System;
 
 /// The scenario file that makes a story of the model happen in the simulator, and expects there what breaks in it.
-///
-/// # Errors
-/// When the bounds do not go together.
-pub fn scenario(bounds: Bounds, story: &Story, promise: Promise) -> Result<String, Error> {
-    let system = System::new(Bounds {
-        symmetric: false, // A path has the real names.
-        ..bounds
-    })?;
-    let mut text = head(&bounds, promise);
+#[must_use]
+pub fn scenario(bounds: &Bounds, story: &Story, promise: Promise) -> String {
+    let mut text = head(bounds, promise);
     let mut state = &story.first;
     for step in &story.steps {
         let _ = write!(text, "\n# {}\n", step.action);
-        cue(&mut text, &step.action);
-        let at_once = system.turn(&step.before, &step.action);
-        if let Some(at_once) = at_once.and_then(crate::turn::Turn::finish) {
-            for noted in noted(&system, at_once, &step.after) {
-                let _ = write!(text, "\n# and at once: {noted}\n");
-                cue(&mut text, &noted);
-            }
+        cue(&mut text, &step.action, bounds.bad_clocks);
+        for event in &step.followed {
+            let followed = Action {
+                event: event.clone(),
+                sync: Sync::AtOnce,
+            };
+            let _ = write!(text, "\n# and at once: {followed}\n");
+            cue(&mut text, &followed, bounds.bad_clocks);
         }
         state = &step.after;
     }
@@ -44,8 +37,8 @@ pub fn scenario(bounds: Bounds, story: &Story, promise: Promise) -> Result<Strin
         let _ = write!(text, "\n# a client asks {reader} for a lease read\n");
         let _ = write!(text, "[[cue]]\nread = \"{reader}\"\nlevel = \"lease\"\n");
     }
-    text.push_str(&expectations(&bounds, promise));
-    Ok(text)
+    text.push_str(&expectations(bounds, promise));
+    text
 }
 
 /// What the checker of histories calls a promise of the model, where it can see that.
@@ -99,7 +92,7 @@ fn expectations(bounds: &Bounds, promise: Promise) -> String {
 }
 
 /// One `[[cue]]`, or two, where the member crashes before its disk has synced.
-fn cue(text: &mut String, action: &Action) {
+fn cue(text: &mut String, action: &Action, bad_clocks: bool) {
     text.push_str("[[cue]]\n");
     let name = match &action.event {
         Event::Deliver(envelope, count) => {
@@ -115,6 +108,9 @@ fn cue(text: &mut String, action: &Action) {
                 text,
                 "lose_session = \"{writer}\"\nseen_by = \"{observer}\"\n"
             );
+            if bad_clocks {
+                text.push_str("early = true\n");
+            }
             None
         }
         Event::Read(node) => {
@@ -183,43 +179,6 @@ fn deliver(text: &mut String, envelope: &Envelope) {
     for (name, number) in numbers {
         let _ = writeln!(text, "{name} = {number}");
     }
-}
-
-/// What happened at once after a turn, until the members were what they are after the step: nothing but notes.
-fn noted(system: &System, mut state: State, after: &State) -> Vec<Action> {
-    let mut happened = Vec::new();
-    while state.members != after.members {
-        let next = notes(&state).find_map(|event| {
-            let action = Action {
-                event,
-                sync: Sync::AtOnce,
-            };
-            let node = action.event.node();
-            let turn = system.turn(&state, &action)?;
-            let before = state.member(node);
-            let keeps_role = turn.member.replica.role_of() == before.replica.role_of();
-            let is_note = !turn.is_visible && keeps_role && *turn.member != **before;
-            let next = is_note.then(|| turn.finish())??;
-            Some((action, next))
-        });
-        let Some((action, next)) = next else { break };
-        happened.push(action);
-        state = next;
-    }
-    happened
-}
-
-/// Whatever may be no more than a note.
-fn notes(state: &State) -> impl Iterator<Item = Event> {
-    let envelopes = state.network.envelopes().iter();
-    let messages = envelopes.flat_map(|envelope| {
-        let counts = (0..=envelope.entry_count()).rev();
-        counts.map(|count| Event::Deliver(envelope.clone(), count))
-    });
-    let of_service = state
-        .nodes()
-        .flat_map(|node| [Event::Learn(node), Event::Expire(node)]);
-    of_service.chain(messages)
 }
 
 /// A serving writer that does not show what was acknowledged.
