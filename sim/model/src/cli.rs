@@ -124,6 +124,9 @@ impl Files {
 
 fn check(flags: &Flags, as_json: bool, files: &Files) -> Result<ExitCode, Error> {
     let plans = flags.plans()?;
+    for path in trace.iter().chain(&svg) {
+        check_folder_of(path)?;
+    }
     let mut worst = Outcome::Holds;
     let mut explorations = Vec::new();
     for plan in &plans {
@@ -215,6 +218,16 @@ fn serve(flags: &Flags, address: &str) -> Result<ExitCode, Error> {
     ));
     watch.with_examples().checker().serve(real);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A long exploration does not end with a file that cannot be written.
+fn check_folder_of(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let found = folder.map_or(Ok(()), |folder| fs::read_dir(folder).map(|_| ()));
+    found.map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

@@ -25,9 +25,9 @@ const COLUMN: usize = 190;
 const TOP: usize = 64;
 const ROW: usize = 54;
 /// Room for the words on the right.
-const WORDS: usize = 560;
+const WORDS: usize = 600;
 /// So many characters of a caption fit in a line.
-const CAPTION_CHARS: usize = 82;
+const CAPTION_CHARS: usize = 92;
 const LINE: usize = 15;
 
 /// The colours of the epochs, from 1.
