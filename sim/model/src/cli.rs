@@ -108,6 +108,22 @@ struct Files {
 }
 
 impl Files {
+    /// A long exploration does not end with a file that cannot be written.
+    fn check_folders(&self) -> Result<(), Error> {
+        for path in [&self.trace, &self.svg, &self.scenario]
+            .into_iter()
+            .flatten()
+        {
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let found = folder.map_or(Ok(()), |folder| fs::read_dir(folder).map(|_| ()));
+            found.map_err(|source| Error::Write {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
     fn write(&self, bounds: Bounds, story: &Story, promise: Promise) -> Result<(), Error> {
         if let Some(path) = &self.trace {
             write(path, &format!("{:#}\n", story.as_json()))?;
@@ -124,9 +140,7 @@ impl Files {
 
 fn check(flags: &Flags, as_json: bool, files: &Files) -> Result<ExitCode, Error> {
     let plans = flags.plans()?;
-    for path in trace.iter().chain(&svg) {
-        check_folder_of(path)?;
-    }
+    files.check_folders()?;
     let mut worst = Outcome::Holds;
     let mut explorations = Vec::new();
     for plan in &plans {
@@ -211,23 +225,13 @@ fn serve(flags: &Flags, address: &str) -> Result<ExitCode, Error> {
         symmetric: false, // Paths are walked under their real names.
         ..plan.bounds
     };
-    let watch = Watch::new(System::new(bounds)?, plan.judged.clone(), plan.goal.clone());
+    let watch = Watch::new(System::new(bounds)?, plan.judged.clone(), Goal::Everything);
     print(&format!(
         "{}\n\nWalk through it at http://{real}/ (Ctrl-C ends it).\n",
         report::headline(&plan.bounds)
     ));
     watch.with_examples().checker().serve(real);
     Ok(ExitCode::SUCCESS)
-}
-
-/// A long exploration does not end with a file that cannot be written.
-fn check_folder_of(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let found = folder.map_or(Ok(()), |folder| fs::read_dir(folder).map(|_| ()));
-    found.map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

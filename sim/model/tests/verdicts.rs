@@ -5,7 +5,9 @@ use model::bounds::Bounds;
 use model::diagram;
 use model::exploration::{Ending, Findings, Order, Plan, explore};
 use model::ledger::Promise;
-use model::watch::Goal;
+use model::system::System;
+use model::watch::{Goal, Watch};
+use stateright::Model;
 
 /// One write, an election.
 const TINY: Bounds = Bounds {
@@ -130,6 +132,29 @@ fn the_quick_preset_loses_an_acknowledged_write_under_the_plain_protocol() {
         2,
         "two members believe that they are the writer"
     );
+}
+
+#[test]
+fn only_a_goal_that_is_reached_ends_a_search() {
+    let findings = lost_write(TINY);
+    let story = findings
+        .counterexample(Promise::NoLostWrite)
+        .expect("a split brain");
+    let halts = |goal: Goal| {
+        let system = System::new(TINY).expect("the bounds are right");
+        let watch = Watch::new(system, Promise::ALL.to_vec(), goal);
+        for property in watch.properties() {
+            (property.condition)(&watch, &story.steps[8].after);
+        }
+        watch.is_halted()
+    };
+    assert!(halts(Goal::Any(Promise::ALL.to_vec())));
+    assert!(halts(Goal::Each(vec![Promise::NoLostWrite])));
+    assert!(!halts(Goal::Each(vec![
+        Promise::NoLostWrite,
+        Promise::NoPhantom
+    ])));
+    assert!(!halts(Goal::Everything), "the Explorer goes on");
 }
 
 #[test]
