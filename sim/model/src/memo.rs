@@ -21,7 +21,7 @@ pub(crate) struct Step {
 }
 
 /// So many steps are remembered by each thread; then it begins anew.
-const STEPS_MAX: usize = 400_000;
+const STEPS_MAX: usize = 60_000;
 
 type Known = ahash::HashMap<(u64, u64), Rc<Step>>;
 

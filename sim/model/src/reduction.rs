@@ -49,8 +49,14 @@ impl System {
         }
         let mut changed = [Some(node), None];
         while changed[0].is_some() {
+            // What was there before, for a receiver that has not changed, was tried before.
+            let is_new = |envelope: &Shared<Envelope>| {
+                let known = before.network.envelopes().iter();
+                changed.contains(&Some(envelope.from))
+                    && !known.map(Shared::hash_value).any(|hash| hash == envelope.hash_value())
+            };
             let touches = |envelope: &&Shared<Envelope>| {
-                changed.contains(&Some(envelope.to)) || changed.contains(&Some(envelope.from))
+                changed.contains(&Some(envelope.to)) || is_new(envelope)
             };
             let all: Vec<_> = state
                 .network
