@@ -53,7 +53,9 @@ impl System {
             let is_new = |envelope: &Shared<Envelope>| {
                 let known = before.network.envelopes().iter();
                 changed.contains(&Some(envelope.from))
-                    && !known.map(Shared::hash_value).any(|hash| hash == envelope.hash_value())
+                    && !known
+                        .map(Shared::hash_value)
+                        .any(|hash| hash == envelope.hash_value())
             };
             let touches = |envelope: &&Shared<Envelope>| {
                 changed.contains(&Some(envelope.to)) || is_new(envelope)
