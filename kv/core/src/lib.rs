@@ -26,6 +26,7 @@ pub mod limits;
 mod log;
 mod message;
 pub mod placement;
+pub mod planted;
 mod record;
 mod replica;
 mod slots;

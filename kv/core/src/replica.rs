@@ -18,6 +18,7 @@ mod writer;
 use std::collections::BTreeMap;
 
 use crate::log::Log;
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Input, Notable};
 use crate::{
     Body, Epoch, Fencing, Message, NodeId, Observed, Offset, RequestId, SessionId, Version,
@@ -90,6 +91,10 @@ impl Replica {
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
         let end = recovered.log.end().offset;
+        let promised = match planted(Bug::PromiseForgotten) {
+            true => Epoch(0),
+            false => recovered.promised,
+        };
         assert!(recovered.applied <= end, "what is applied is in the log");
         Self {
             id: recovered.node,
@@ -99,10 +104,10 @@ impl Replica {
             observed: None,
             ended: BTreeMap::new(),
             proposal: None,
-            promised: recovered.promised,
+            promised,
             written: Epoch(0),
             log: recovered.log,
-            durability: Durability::recovered(recovered.promised, end),
+            durability: Durability::recovered(promised, end),
             committed: recovered.applied,
             role: Role::Follower(Following::default()),
             election: Election::Idle,
@@ -138,7 +143,9 @@ impl Replica {
             "R3: a promise is never taken back"
         );
         assert!(
-            self.committed <= self.durability.log,
+            self.committed <= self.durability.log
+                || planted(Bug::OwnVoteUnsynced)
+                || planted(Bug::AnswersUnsynced),
             "R6, R7: nothing commits that is not on the own disk"
         );
         assert!(
@@ -147,7 +154,7 @@ impl Replica {
         );
         if self.fencing.promises() {
             assert!(
-                self.committed >= committed_before,
+                self.committed >= committed_before || planted(Bug::RollbackOfCommitted),
                 "R5: a committed entry stays committed"
             );
             if let Role::Writer(writer) = &self.role {
@@ -201,7 +208,7 @@ impl Replica {
             Timer::Rollback => self.on_rollback_timer(effects),
             Timer::Election => self.on_election_timer(effects),
             Timer::Seal => self.on_seal_timer(effects),
-            Timer::Backoff => self.consider_election(effects),
+            Timer::Backoff => self.on_backoff_timer(effects),
         }
     }
 
@@ -226,6 +233,7 @@ impl Replica {
         self.observed
             .as_ref()
             .map_or(usize::MAX, |observed| observed.record.write_quorum)
+            - usize::from(planted(Bug::FewerThanWriteQuorum))
     }
 
     /// Moves `committed` forward and applies; answers the reads that waited for it.
@@ -242,7 +250,7 @@ impl Replica {
     fn truncate(&mut self, after: Offset, effects: &mut Vec<Effect>) {
         if after < self.committed {
             assert!(
-                !self.fencing.promises(),
+                !self.fencing.promises() || planted(Bug::RollbackOfCommitted),
                 "R5: no truncation at or below committed"
             );
             self.committed = after;

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use super::{Replica, Role, send};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Notable};
 use crate::{Body, Entry, Epoch, NodeId, Offset, Version};
 
@@ -91,6 +92,9 @@ impl Replica {
             return;
         }
         self.promised = epoch;
+        if planted(Bug::PromiseNotAwaited) {
+            self.durability.promised = epoch;
+        }
         self.durability.pending.push_back(Pending::Promise(epoch));
         effects.push(Effect::Promise(epoch));
         effects.push(Effect::Observe(Notable::Promised(epoch)));
@@ -102,7 +106,7 @@ impl Replica {
         if !self.fencing.promises() {
             return true;
         }
-        if epoch < self.promised {
+        if epoch < self.promised && !planted(Bug::LowerEpochsAccepted) {
             effects.push(send(
                 from,
                 epoch,
@@ -165,9 +169,17 @@ impl Replica {
         self.give_answers(effects);
     }
 
+    /// R13: the end of the log that a seal is answered with.
+    pub(super) fn end_to_seal(&self) -> Version {
+        match planted(Bug::SealedNamesEnd) {
+            true => self.log.end(),
+            false => self.synced(),
+        }
+    }
+
     /// Gives the answers whose promise is durable; forgets those that a higher promise has overtaken.
     fn give_answers(&mut self, effects: &mut Vec<Effect>) {
-        if self.durability.promised < self.promised {
+        if self.durability.promised < self.promised && !planted(Bug::SealBeforeSync) {
             return;
         }
         for (to, answer) in std::mem::take(&mut self.durability.answers) {
@@ -180,7 +192,7 @@ impl Replica {
                 Answer::Sealed { epoch } => {
                     // Without a session nobody could publish this member; the elector asks again.
                     if let Some(session) = self.session {
-                        let end = self.synced();
+                        let end = self.end_to_seal();
                         effects.push(send(to, epoch, Body::Sealed { end, session }));
                     }
                 }

@@ -13,6 +13,7 @@
 use super::fencing::Sealed;
 use super::standing::Purpose;
 use super::{Replica, send};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Timer};
 use crate::{Body, Epoch, NodeId, SessionId, Version, WriterRecord};
 
@@ -54,15 +55,27 @@ impl Replica {
         let has_writer = named || self.fencing.writer_lives(seen);
         match (&self.election, has_writer) {
             (Election::Idle, false) => {
-                if self.session.is_some() && self.is_voter(self.id) && self.proposal.is_none() {
-                    self.election = Election::Locking;
-                    effects.push(Effect::Lock);
-                }
+                self.begin_election(effects);
             }
             (Election::Idle, true) => {}
+            (_, true) if is_blind_to_writer() => {}
             (_, true) => self.end_election(effects),
             (_, false) => {}
         }
+    }
+
+    fn begin_election(&mut self, effects: &mut Vec<Effect>) {
+        if self.session.is_some() && self.is_voter(self.id) && self.proposal.is_none() {
+            self.election = Election::Locking;
+            effects.push(Effect::Lock);
+        }
+    }
+
+    pub(super) fn on_backoff_timer(&mut self, effects: &mut Vec<Effect>) {
+        if planted(Bug::ElectionAgainstWriter) && self.election == Election::Idle {
+            return self.begin_election(effects);
+        }
+        self.consider_election(effects);
     }
 
     pub(super) fn on_lock(&mut self, granted: bool, effects: &mut Vec<Effect>) {
@@ -93,7 +106,7 @@ impl Replica {
     /// The record was read, or set by this member: the election's next step.
     pub(super) fn continue_election(&mut self, effects: &mut Vec<Effect>) {
         let Some(seen) = &self.observed else { return };
-        let writer_lives = self.fencing.writer_lives(seen);
+        let writer_lives = self.fencing.writer_lives(seen) && !is_blind_to_writer();
         let mut record = seen.record.clone();
         match &self.election {
             Election::Reading if !writer_lives && self.proposal.is_none() => {
@@ -148,7 +161,7 @@ impl Replica {
         let Election::Sealing(sealing) = &mut self.election else {
             return;
         };
-        if sealing.epoch == epoch {
+        if sealing.epoch == epoch || planted(Bug::AnswersOfAnyEpoch) {
             sealing.heard.insert(from, (end, session));
             self.choose_writer(effects);
         }
@@ -156,7 +169,7 @@ impl Replica {
 
     /// R14: publishes the best of those that were heard, as soon as they are enough.
     pub(super) fn choose_writer(&mut self, effects: &mut Vec<Effect>) {
-        let own = self.session.map(|session| (self.synced(), session));
+        let own = self.session.map(|session| (self.end_to_seal(), session));
         let own_is_durable = self.durability.promised >= self.promised;
         let Election::Sealing(sealing) = &mut self.election else {
             return;
@@ -220,4 +233,9 @@ impl Replica {
         effects.push(Effect::CancelTimer(Timer::Seal));
         effects.push(Effect::Unlock);
     }
+}
+
+/// Whether an election that has begun goes on whatever the record says of its writer.
+fn is_blind_to_writer() -> bool {
+    planted(Bug::LooksBeforeReading) || planted(Bug::ElectionAgainstWriter)
 }

@@ -16,7 +16,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::{Fencing, NodeId, Observed, SessionId, Version};
+use crate::planted::{Bug, planted};
+use crate::{Epoch, Fencing, NodeId, Observed, SessionId, Version};
 
 /// What an elector has heard: where each voter's synced log ends, and the session it can be published under.
 pub(super) type Sealed = BTreeMap<NodeId, (Version, SessionId)>;
@@ -30,7 +31,8 @@ impl Fencing {
     /// R11: whether the record names this member, in this session, as the writer.
     pub(super) fn names(self, seen: &Observed, node: NodeId, session: Option<SessionId>) -> bool {
         seen.record.writer.is_some_and(|writer| {
-            writer.node == node && (self == Self::None || Some(writer.session) == session)
+            let any_session = self == Self::None || planted(Bug::RestartResumes);
+            writer.node == node && (any_session || Some(writer.session) == session)
         })
     }
 
@@ -61,8 +63,11 @@ impl Fencing {
         others.retain(|node, _| Some(*node) != record.released_by);
         let is_highest_of_enough = |best: &NodeId| {
             let (best_end, _) = heard[best];
-            let below = heard.values().filter(|(end, _)| *end <= best_end);
-            below.count() >= record.election_quorum
+            let below = heard
+                .values()
+                .filter(|(end, _)| rank(*end) <= rank(best_end));
+            let enough = below.count() + usize::from(planted(Bug::FewerThanElectionQuorum));
+            enough >= record.election_quorum
         };
         let best = |among: &Sealed| best_by_version(among).filter(is_highest_of_enough);
         match self {
@@ -74,10 +79,18 @@ impl Fencing {
     }
 }
 
+/// R14: by what one log is better than another.
+fn rank(end: Version) -> Version {
+    match planted(Bug::OffsetAloneWins) {
+        true => Version::new(Epoch(0), end.offset),
+        false => end,
+    }
+}
+
 fn best_by_version(heard: &Sealed) -> Option<NodeId> {
     heard
         .iter()
-        .max_by_key(|(node, (end, _))| (*end, Reverse(**node)))
+        .max_by_key(|(node, (end, _))| (rank(*end), Reverse(**node)))
         .map(|(node, _)| *node)
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Replica, Role, send};
 use crate::log::follows;
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Notable};
 use crate::{Body, Entry, Epoch, NodeId, Offset, Version};
 
@@ -36,7 +37,8 @@ impl Replica {
         if !is_well_formed(epoch, prev, &entries) || !self.follow(from, epoch) {
             return;
         }
-        if !self.log.holds(prev) {
+        let by_offset = planted(Bug::PrevByOffset) && self.log.end().offset >= prev.offset;
+        if !self.log.holds(prev) && !by_offset {
             return self.answer_refused(from, epoch, prev, effects);
         }
         let last = entries
@@ -58,6 +60,8 @@ impl Replica {
                 self.truncate(after, effects);
             }
             self.append(entries, effects);
+        } else if planted(Bug::PrepareShortens) && last < self.log.end().offset {
+            self.truncate(last.max(self.committed), effects);
         }
         let Role::Follower(following) = &mut self.role else {
             return;
@@ -96,7 +100,11 @@ impl Replica {
         if !following.owes_answer || durable.promised < self.promised {
             return;
         }
-        let upto = following.verified.min(durable.log);
+        let upto = match () {
+            () if planted(Bug::PreparedNamesEnd) => durable.log,
+            () if planted(Bug::AnswersUnsynced) => following.verified,
+            () => following.verified.min(durable.log),
+        };
         if upto < following.verified && upto <= following.answered {
             return; // Nothing new to say yet: the sync is on its way.
         }
@@ -128,7 +136,11 @@ impl Replica {
         if !is_promised {
             return; // R3: no answer before the promise is synced; the `Prepared` that is owed will say it.
         }
-        let upto = following.learned.min(following.verified).min(durable);
+        let verified = match planted(Bug::CommitUnverified) {
+            true => durable,
+            false => following.verified,
+        };
+        let upto = following.learned.min(verified).min(durable);
         self.commit(upto, effects);
         effects.push(send(
             from,

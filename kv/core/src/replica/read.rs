@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Replica, Role, refuse, send};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Refused};
 use crate::{Body, Epoch, Level, NodeId, RequestId, Version};
 
@@ -164,11 +165,13 @@ impl Replica {
         let Role::Writer(writer) = &mut self.role else {
             return;
         };
-        if writer.epoch != epoch || !writer.followers.contains_key(&from) {
+        let is_of_epoch = writer.epoch == epoch || planted(Bug::AnswersOfAnyEpoch);
+        if !is_of_epoch || !writer.followers.contains_key(&from) {
             return;
         }
         let confirming = &mut writer.confirming;
-        if round != confirming.round || confirming.asking.is_empty() {
+        let is_of_round = round == confirming.round || planted(Bug::StaleConfirmations);
+        if !is_of_round || confirming.asking.is_empty() {
             return;
         }
         confirming.confirmed.insert(from);

@@ -2,31 +2,46 @@
 
 use super::standing::Purpose;
 use super::{Replica, Role, refuse, send};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Notable, Refused, Timer};
-use crate::{Body, Epoch, Offset};
+use crate::{Body, Epoch, Offset, WriterRecord};
 
 impl Replica {
     /// A write has waited for too long. Under `epoch` the writer asks for a new epoch of its own; the plain protocol
     /// tells whoever prepared, and calls it done.
     pub(super) fn on_rollback_timer(&mut self, effects: &mut Vec<Effect>) {
-        let Role::Writer(writer) = &self.role else {
+        let Role::Writer(writer) = &mut self.role else {
             return;
         };
         let Some(start) = writer.start else { return };
-        let keep = self.committed.max(start);
+        let keep = kept(start, self.committed);
         if writer.pending.range(keep.next()..).next().is_none() {
             return;
         }
         if !self.fencing.promises() {
             return self.roll_back_by_message(effects);
         }
-        effects.push(Effect::SetTimer(Timer::Rollback)); // The set may be refused, or another one be under way.
-        let Some(seen) = &self.observed else { return };
-        if self.proposal.is_none() {
-            let mut record = seen.record.clone();
-            record.epoch = record.epoch.next();
-            self.propose(Purpose::Rollback, record, effects);
+        if planted(Bug::JudgedWhenAsked) {
+            let given_up = writer.pending.split_off(&keep.next());
+            writer.given_up.extend(given_up.into_values());
         }
+        effects.push(Effect::SetTimer(Timer::Rollback)); // The set may be refused, or another one be under way.
+        self.propose_rollback(effects);
+    }
+
+    /// R9: asks for a new epoch in which this member stays the writer.
+    pub(super) fn propose_rollback(&mut self, effects: &mut Vec<Effect>) {
+        let Some(seen) = &self.observed else { return };
+        if self.proposal.is_some() {
+            return;
+        }
+        let mut record = seen.record.clone();
+        record.epoch = record.epoch.next();
+        if planted(Bug::DeposedReturns) {
+            let node = self.id;
+            record.writer = self.session.map(|session| WriterRecord { node, session });
+        }
+        self.propose(Purpose::Rollback, record, effects);
     }
 
     /// R9: the record has the new epoch, and still names this writer. Judged now, not when the epoch was asked for: what
@@ -37,16 +52,24 @@ impl Replica {
             return;
         };
         let end = self.log.end().offset;
-        let after = writer.start.map_or(end, |start| start.max(self.committed));
+        let after = writer
+            .start
+            .map_or(end, |start| kept(start, self.committed));
+        let is_told_early = planted(Bug::FailAtEarlierStart)
+            && writer.start.is_some_and(|start| self.committed >= start);
         assert!(
-            after >= self.committed,
+            after >= self.committed || planted(Bug::RollbackOfCommitted),
             "R9: nothing that is committed is given up"
         );
         writer.epoch = epoch;
         writer.start = None;
         writer.followers.clear();
         writer.confirming.start_over();
-        let given_up = writer.pending.split_off(&after.next());
+        let first = match planted(Bug::FailOfCommitted) {
+            true => Offset::ZERO,
+            false => after.next(),
+        };
+        let given_up = writer.pending.split_off(&first);
         writer.given_up.extend(given_up.into_values());
         self.written = epoch;
         self.promise(epoch, effects);
@@ -55,6 +78,9 @@ impl Replica {
         }
         effects.push(Effect::CancelTimer(Timer::Rollback));
         effects.push(Effect::Observe(Notable::RolledBack { epoch, after }));
+        if is_told_early {
+            self.refuse_given_up(effects);
+        }
         self.open_when_durable(effects);
     }
 
@@ -106,6 +132,15 @@ impl Replica {
         for to in self.followers() {
             effects.push(send(to, epoch, Body::Rollback { after }));
         }
+    }
+}
+
+/// R9: what a rollback keeps: all that is committed, and up to the epoch's own start.
+fn kept(start: Offset, committed: Offset) -> Offset {
+    match () {
+        () if planted(Bug::RollbackOfCommitted) => start,
+        () if planted(Bug::RollbackOfOwnStart) => committed,
+        () => start.max(committed),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::follower::Following;
 use super::writer::Writer;
 use super::{Election, Replica, Role, refuse};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Notable, Refused, Reply, SetResult, Timer};
 use crate::{Epoch, NodeId, Observed, SessionId, ShardRecord, WriterRecord};
 
@@ -128,6 +129,9 @@ impl Replica {
             self.ended.insert(self.id, ended);
         }
         self.session = session;
+        if planted(Bug::LeaseOfAnotherSession) {
+            return;
+        }
         self.lease = false;
         if self.election != Election::Idle {
             self.end_election(effects); // The lock went with the session; one that the new session got meanwhile goes too.
@@ -150,6 +154,11 @@ impl Replica {
             (Role::Writer(writer), true) if writer.epoch == epoch => {}
             (Role::Writer(writer), true) if writer.epoch < epoch && self.fencing.promises() => {
                 self.roll_back_into(epoch, effects);
+            }
+            (Role::Writer(writer), false)
+                if planted(Bug::DeposedReturns) && !writer.pending.is_empty() =>
+            {
+                self.propose_rollback(effects);
             }
             (Role::Writer(_), _) => {
                 self.step_down(effects);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::read::Confirming;
 use super::{Replica, Role, refuse, send};
 use crate::limits::{BATCH_ENTRIES_MAX, IN_FLIGHT_ENTRIES_MAX};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, Notable, Refused, Reply, Timer};
 use crate::{Body, Entry, Epoch, NodeId, Offset, Operation, RequestId, Version};
 
@@ -80,7 +81,9 @@ impl Replica {
         let Role::Writer(writer) = &mut self.role else {
             return;
         };
-        if writer.start.is_some() || !self.durability.is_settled() {
+        let is_durable = self.durability.is_settled()
+            || (planted(Bug::OpensUndurable) && !writer.given_up.is_empty());
+        if writer.start.is_some() || !is_durable {
             return;
         }
         let epoch = writer.epoch;
@@ -177,13 +180,20 @@ impl Replica {
         };
         let Some(start) = writer.start else { return };
         let mut synced: Vec<_> = writer.followers.values().map(|each| each.matched).collect();
-        synced.push(self.durability.log);
+        let own = match planted(Bug::OwnVoteUnsynced) {
+            true => self.log.end().offset,
+            false => self.durability.log,
+        };
+        synced.push(own);
+        if planted(Bug::CountedTwice) {
+            synced.push(own);
+        }
         synced.sort_unstable();
         let Some(rank) = synced.len().checked_sub(quorum) else {
             return;
         };
-        let upto = synced[rank].min(self.durability.log);
-        if upto > self.committed && upto >= start {
+        let upto = synced[rank].min(own);
+        if upto > self.committed && (upto >= start || planted(Bug::OldEntriesCounted)) {
             let epoch = writer.epoch;
             let newly_ready = self.committed < start;
             self.commit(upto, effects);
@@ -217,7 +227,8 @@ impl Replica {
         while let Some((&offset, &request)) = writer.pending.first_key_value() {
             let counts = |progress: &&Progress| progress.committed >= offset;
             let others = writer.followers.values().filter(counts).count();
-            if offset > committed || others + 1 < quorum {
+            let voters = others + 1 + usize::from(planted(Bug::CountedTwice));
+            if offset > committed || voters < quorum {
                 return;
             }
             writer.pending.remove(&offset);
@@ -404,7 +415,9 @@ impl Replica {
     /// The progress of a follower, if this member is the writer of that epoch (R2).
     fn progress_of(&mut self, from: NodeId, epoch: Epoch) -> Option<&mut Progress> {
         match &mut self.role {
-            Role::Writer(writer) if writer.epoch == epoch => writer.followers.get_mut(&from),
+            Role::Writer(writer) if writer.epoch == epoch || planted(Bug::AnswersOfAnyEpoch) => {
+                writer.followers.get_mut(&from)
+            }
             _ => None,
         }
     }
@@ -419,12 +432,17 @@ impl Replica {
         if writer.heard.len() + 1 >= quorum {
             writer.heard.clear();
             effects.push(Effect::SetTimer(Timer::Release));
+            if planted(Bug::FailAtPromises) {
+                self.refuse_given_up(effects);
+            }
         }
     }
 
     /// R15: whether a writer may serve reads and acknowledge: its `EpochStart` is committed.
     pub(super) fn is_ready(&self, writer: &Writer) -> bool {
-        writer.start.is_some_and(|start| self.committed >= start)
+        writer
+            .start
+            .is_some_and(|start| self.committed >= start || planted(Bug::ServesBeforeStart))
     }
 }
 
