@@ -60,6 +60,8 @@ pub enum Event {
     Set(NodeId),
     /// The writer has missed Q voters for too long: it gives the role back (R17).
     Release(NodeId),
+    /// The member has waited for its next attempt at an election (R12).
+    Retry(NodeId),
     /// The elector waits for more voters than it needs no longer.
     Hurry(NodeId),
 }
@@ -80,6 +82,7 @@ impl Event {
             | Self::Rollback(node)
             | Self::Set(node)
             | Self::Release(node)
+            | Self::Retry(node)
             | Self::Hurry(node) => *node,
         }
     }
@@ -132,6 +135,7 @@ impl fmt::Display for Action {
             Event::Crash(node) => write!(f, "{node} crashes and starts again"),
             Event::Rollback(node) => write!(f, "{node} asks for a rollback"),
             Event::Set(node) => write!(f, "the set of {node} takes place"),
+            Event::Retry(node) => write!(f, "{node} considers an election by what it has seen"),
             Event::Release(node) => write!(f, "{node} gives the writer's role back"),
             Event::Hurry(node) => write!(f, "the elector {node} waits no longer"),
         }?;

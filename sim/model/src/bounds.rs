@@ -31,6 +31,8 @@ pub struct Bounds {
     pub rollbacks: u8,
     /// Times that a writer gives its role back for want of Q voters (R17).
     pub releases: u8,
+    /// Times that a member considers an election by what it has seen before (`Timer::Backoff`).
+    pub retries: u8,
     /// Steps whose durable effects are not synced at once.
     pub slow_syncs: u8,
     /// `quorum` and slow `lease` reads. (Reads that take no time are checked in every state.)
@@ -55,6 +57,7 @@ impl Bounds {
         lost_sessions: 1,
         rollbacks: 1,
         releases: 0,
+        retries: 0,
         slow_syncs: 0,
         reads: 0,
         reduces: true,
@@ -97,12 +100,13 @@ impl Bounds {
         };
         in_range("replicas", self.replicas, 1, REPLICAS_MAX)?;
         in_range("quorum", self.quorum, 1, self.replicas)?;
-        in_range("writes", self.writes, 1, WRITES_MAX)?;
+        in_range("writes", self.writes, 0, WRITES_MAX)?;
         in_range("epochs", self.epochs, 1, BUDGET_MAX)?;
         in_range("crashes", self.crashes, 0, BUDGET_MAX)?;
         in_range("lost-sessions", self.lost_sessions, 0, BUDGET_MAX)?;
         in_range("rollbacks", self.rollbacks, 0, BUDGET_MAX)?;
         in_range("releases", self.releases, 0, BUDGET_MAX)?;
+        in_range("retries", self.retries, 0, BUDGET_MAX)?;
         in_range("slow-syncs", self.slow_syncs, 0, BUDGET_MAX)?;
         in_range("reads", self.reads, 0, BUDGET_MAX)?;
         if self.rollbacks > 0 && self.epochs < 2 {

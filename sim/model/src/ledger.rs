@@ -21,6 +21,8 @@ pub enum Promise {
     CommittedStays,
     /// A promise never goes back (R3).
     PromisesStay,
+    /// An answer to a writer or to an elector names what is synced (R3, R4, R13).
+    ToldIsSynced,
     /// An acknowledged write is on Q disks when it is acknowledged (R6, R8).
     OnQuorum,
     /// A serving writer that the record names has every acknowledged write.
@@ -35,11 +37,12 @@ pub enum Promise {
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OneWriter,
         Self::OneLog,
         Self::CommittedStays,
         Self::PromisesStay,
+        Self::ToldIsSynced,
         Self::OnQuorum,
         Self::NoLostWrite,
         Self::NoPhantom,
@@ -55,6 +58,7 @@ impl Promise {
             Self::OneLog => "one log",
             Self::CommittedStays => "committed stays",
             Self::PromisesStay => "promises stay",
+            Self::ToldIsSynced => "answers name what is synced",
             Self::OnQuorum => "acknowledged is on Q disks",
             Self::NoLostWrite => "no lost write",
             Self::NoPhantom => "no phantom",
@@ -73,6 +77,7 @@ impl Promise {
                 "what is committed is removed by no member and lacks no new writer"
             }
             Self::PromisesStay => "a promise never goes back",
+            Self::ToldIsSynced => "what an answer names is on the disk",
             Self::OnQuorum => "a write is on Q disks when it is acknowledged",
             Self::NoLostWrite => "a serving writer has every acknowledged write",
             Self::NoPhantom => "what ended as fail is never committed",

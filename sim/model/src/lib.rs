@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod marks;
 mod memo;
 pub mod network;
+pub mod planted;
 pub mod reduction;
 pub mod report;
 pub mod service;

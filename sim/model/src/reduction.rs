@@ -13,6 +13,7 @@ use kv_core::{Body, NodeId};
 use crate::action::{Action, Event, Sync};
 use crate::memo;
 use crate::network::Envelope;
+use crate::planted;
 use crate::service::place;
 use crate::shared::Shared;
 use crate::state::State;
@@ -36,7 +37,7 @@ impl System {
         node: NodeId,
         mut tell: impl FnMut(&Event),
     ) -> State {
-        if state.service != before.service {
+        if state.service != before.service && planted::learns_at_once() {
             for reader in state.nodes().filter(|reader| *reader != node) {
                 self.adopt(&mut state, Event::Learn(reader), &mut tell);
             }

@@ -104,6 +104,7 @@ fn many(count: usize, one: &str) -> String {
     match (count, one) {
         (1, one) => format!("1 {one}"),
         (count, "crash") => format!("{count} crashes"),
+        (count, "retry") => format!("{count} retries"),
         (count, one) => format!("{count} {one}s"),
     }
 }
@@ -120,6 +121,7 @@ pub fn headline(bounds: &Bounds) -> String {
         many(bounds.lost_sessions.into(), "lost session"),
         many(bounds.rollbacks.into(), "rollback"),
         many(bounds.releases.into(), "release"),
+        many(bounds.retries.into(), "retry"),
         many(bounds.slow_syncs.into(), "slow sync"),
         many(bounds.reads.into(), "read"),
     ];
@@ -229,6 +231,7 @@ pub fn as_json(findings: &Findings, outcome: Outcome) -> Value {
             "lost_sessions": bounds.lost_sessions,
             "rollbacks": bounds.rollbacks,
             "releases": bounds.releases,
+            "retries": bounds.retries,
             "slow_syncs": bounds.slow_syncs,
             "reads": bounds.reads,
             "bad_clocks": bounds.bad_clocks,

@@ -143,12 +143,13 @@ impl fmt::Display for State {
         let left = &self.left;
         write!(
             f,
-            "left: writes {}, crashes {}, lost sessions {}, rollbacks {}, releases {}, slow syncs {}, reads {}",
+            "left: writes {}, crashes {}, lost sessions {}, rollbacks {}, releases {}, retries {}, slow syncs {}, reads {}",
             left.writes,
             left.crashes,
             left.lost_sessions,
             left.rollbacks,
             left.releases,
+            left.retries,
             left.slow_syncs,
             left.reads
         )?;

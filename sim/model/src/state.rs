@@ -46,6 +46,8 @@ pub struct Left {
     pub rollbacks: u8,
     /// Roles to give back.
     pub releases: u8,
+    /// Elections to try again.
+    pub retries: u8,
     /// Syncs that take their time.
     pub slow_syncs: u8,
     /// Reads.
@@ -62,6 +64,7 @@ impl Left {
             lost_sessions: bounds.lost_sessions,
             rollbacks: bounds.rollbacks,
             releases: bounds.releases,
+            retries: bounds.retries,
             slow_syncs: bounds.slow_syncs,
             reads: bounds.reads,
         }

@@ -42,7 +42,7 @@ impl Step {
         let at_once = turn.finish()?;
         let sent = sent_between(before, &at_once);
         let mut followed = Vec::new();
-        let after = match system.bounds.prunes() {
+        let after = match system.settles() {
             true => system.settle(before, at_once, action.event.node(), |event| {
                 followed.push(event.clone());
             }),

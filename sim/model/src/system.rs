@@ -134,6 +134,13 @@ impl System {
                 turn.left.releases = turn.left.releases.checked_sub(1)?;
                 turn.input(Input::Timer(Timer::Release));
             }
+            Event::Retry(_) => {
+                turn.left.retries = turn.left.retries.checked_sub(1)?;
+                turn.input(Input::Timer(Timer::Backoff));
+                if *turn.member == **state.member(node) {
+                    return None;
+                }
+            }
             Event::Hurry(_) => turn.input(Input::Timer(Timer::Seal)),
         }
         if action.sync != Sync::AtOnce && (!turn.asked_disk || turn.member.unsynced.is_empty()) {
@@ -221,6 +228,9 @@ impl Model for System {
             if writes && state.left.releases > 0 {
                 add(Event::Release(node));
             }
+            if !writes && state.left.retries > 0 {
+                add(Event::Retry(node));
+            }
             if replica.writer_of().is_some() && state.left.reads > 0 {
                 add(Event::Read(node));
             }
@@ -258,7 +268,7 @@ impl Model for System {
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let next = self.turn(state, &action)?.finish()?;
-        Some(match self.bounds.prunes() {
+        Some(match self.settles() {
             true => self.settle(state, next, action.event.node(), |_| {}),
             false => next,
         })
@@ -276,6 +286,7 @@ impl Model for System {
             OneLog,
             CommittedStays,
             PromisesStay,
+            ToldIsSynced,
             OnQuorum,
             NoLostWrite,
             NoPhantom,

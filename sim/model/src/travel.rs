@@ -50,7 +50,7 @@ pub fn guarantee(promise: Promise) -> Option<&'static str> {
         Promise::NoLostWrite | Promise::CommittedStays => Some("no_lost_write"),
         Promise::NoPhantom => Some("no_phantom"),
         Promise::Linearizable => Some("linearizable"),
-        Promise::PromisesStay | Promise::Assertions => None,
+        Promise::PromisesStay | Promise::ToldIsSynced | Promise::Assertions => None,
     }
 }
 
@@ -125,6 +125,7 @@ fn cue(text: &mut String, action: &Action, bad_clocks: bool) {
         Event::Rollback(node) => Some(("rollback", node)),
         Event::Set(node) => Some(("set", node)),
         Event::Release(node) => Some(("release", node)),
+        Event::Retry(node) => Some(("retry", node)),
         Event::Hurry(node) => Some(("hurry", node)),
     };
     if let Some((name, node)) = name {

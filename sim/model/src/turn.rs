@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use kv_core::invariants::{Process, Violation};
+use kv_core::planted::Bug;
 use kv_core::{
     Body, Effect, Epoch, Input, Level, Message, NodeId, Notable, Offset, Recovered, Refused,
     Replica, Reply, SetResult, ShardId, Timer, Version,
@@ -18,11 +19,13 @@ use crate::ledger::{Broken, Ledger, Placed, Promise};
 use crate::marks::{Mark, Marks};
 use crate::memo;
 use crate::network::{Envelope, Network};
+use crate::planted;
 use crate::service::{Service, place};
 use crate::shared::{Part, Shared};
 use crate::state::{Left, Member, State};
 use crate::symmetry::Permutation;
 use crate::wal::{Durable, Item, chain_upto, length, offset_of, range};
+use crate::words;
 
 /// The shard that the model is about.
 pub const SHARD: ShardId = ShardId(1);
@@ -128,7 +131,7 @@ impl<'a> Turn<'a> {
         *self.member = member;
         self.slow = false;
         self.ledger.reads.retain(|(at, _, _)| *at != node);
-        let (process, promised) = (self.process(), self.member.disk.promised);
+        let (process, promised) = (self.process(), self.member.replica.promised());
         let result = self.ledger.invariants.promised(SHARD, process, promised);
         self.check(result);
     }
@@ -315,6 +318,7 @@ impl<'a> Turn<'a> {
                     .invariants
                     .sealed(SHARD, self.node, message.epoch); // Else the disk says it as well.
             }
+            self.check_synced(&message);
             if self.member.incarnation > 0 && matches!(message.body, Body::Prepared { .. }) {
                 self.marks.hit(Mark::Restarted);
             }
@@ -323,6 +327,23 @@ impl<'a> Turn<'a> {
         if !self.network.has_sent(from, to, &message) {
             let envelope = Envelope { from, to, message };
             self.network.post(envelope, self.bounds.prunes());
+        }
+    }
+
+    /// Whether an answer names no more than what is on the disk.
+    fn check_synced(&mut self, answer: &Message) {
+        let disk = &self.member.disk;
+        let is_promised = self.member.replica.is_plain() || disk.promised >= answer.epoch;
+        let upto = match answer.body {
+            Body::Prepared { upto, .. } => upto,
+            Body::Sealed { end, .. } => end.offset,
+            _ => Offset::ZERO,
+        };
+        if !is_promised || length(upto) > disk.log.len() {
+            let (node, answer) = (self.node, words::body(&answer.body));
+            self.break_promise(Promise::ToldIsSynced, || {
+                format!("{node} says {answer}, which a crash can undo")
+            });
         }
     }
 
@@ -569,7 +590,8 @@ impl<'a> Turn<'a> {
 /// Whether a member answers a `lease` read right now.
 fn may_read(member: &Member) -> bool {
     let replica = &member.replica;
-    replica.writer_of().is_some() && (replica.is_plain() || (replica.holds_lease() && member.lease))
+    let fresh = member.lease || kv_core::planted::planted(Bug::NoFreshLook);
+    replica.writer_of().is_some() && (replica.is_plain() || (replica.holds_lease() && fresh))
 }
 
 /// Leaves out the messages to which their receivers cannot listen any more: of an epoch below a promise that is on disk (R3), and
@@ -587,7 +609,8 @@ fn forget_dead(network: &mut Part<Network>, members: &[Shared<Member>]) -> bool 
             Body::Prepare { .. }
             | Body::Commit { .. }
             | Body::Confirm { .. }
-            | Body::Rollback { .. } => epoch >= member.disk.promised,
+            | Body::Rollback { .. } => epoch >= member.disk.promised || !planted::keeps_promises(),
+            _ if !planted::keeps_answers_apart() => true,
             Body::Sealed { .. } => member.replica.sealing() == Some(epoch),
             _ => member.replica.role_of() == Some(epoch),
         }

@@ -153,7 +153,7 @@ fn shows<const MARK: usize>(watch: &Watch, state: &State) -> bool {
 /// One for each promise, in order.
 const KEEPS: [Condition; Promise::ALL.len()] = [
     keeps::<0>, keeps::<1>, keeps::<2>, keeps::<3>, keeps::<4>, keeps::<5>, keeps::<6>, keeps::<7>,
-    keeps::<8>,
+    keeps::<8>, keeps::<9>,
 ];
 
 /// One for each mark, in order.

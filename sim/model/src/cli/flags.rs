@@ -22,7 +22,7 @@ pub(super) struct Flags {
     #[arg(long, value_enum, default_value = "epoch")]
     fencing: FencingFlag,
     /// N: the voters, 1 to 5.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "COUNT")]
     replicas: Option<u8>,
     /// Q: the voters that must have a write before it is acknowledged.
     #[arg(long, value_name = "Q")]
@@ -45,6 +45,9 @@ pub(super) struct Flags {
     /// Times that a writer gives its role back (R17).
     #[arg(long, value_name = "COUNT")]
     releases: Option<u8>,
+    /// Times that a member considers an election by what it has seen before.
+    #[arg(long, value_name = "COUNT")]
+    retries: Option<u8>,
     /// Steps whose durable effects are not synced at once.
     #[arg(long, value_name = "COUNT")]
     slow_syncs: Option<u8>,
@@ -134,6 +137,7 @@ impl Flags {
             lost_sessions: self.lost_sessions.unwrap_or(preset.lost_sessions),
             rollbacks: self.rollbacks.unwrap_or(preset.rollbacks),
             releases: self.releases.unwrap_or(preset.releases),
+            retries: self.retries.unwrap_or(preset.retries),
             slow_syncs: self.slow_syncs.unwrap_or(preset.slow_syncs),
             reads: self.reads.unwrap_or(preset.reads),
             reduces: preset.reduces && !self.no_reduction,
