@@ -17,6 +17,14 @@ const SIMULATED: [&str; 4] = [
     "target/sim",
 ];
 
+/// What the build adds in which bugs can be planted (`kv_core::planted`).
+const PLANTED: [&str; 4] = [
+    "--config",
+    "target.'cfg(all())'.rustflags=['--cfg','planted']",
+    "--target-dir",
+    "target/planted",
+];
+
 #[derive(Parser)]
 #[command(about = "The project's own commands.")]
 struct Cli {
@@ -54,7 +62,23 @@ fn main() -> anyhow::Result<()> {
                 "--",
                 "-Dwarnings",
             ];
-            step("lints, simulated", simulated("clippy", &packages))?;
+            step(
+                "lints, simulated",
+                built_with(&SIMULATED, "clippy", &packages),
+            )?;
+            let packages = [
+                "-p",
+                "kv-core",
+                "-p",
+                "model",
+                "--all-targets",
+                "--",
+                "-Dwarnings",
+            ];
+            step(
+                "lints, with planted bugs",
+                built_with(&PLANTED, "clippy", &packages),
+            )?;
             test()?;
             let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
             docs.env("RUSTDOCFLAGS", "-Dwarnings");
@@ -75,7 +99,27 @@ fn test() -> anyhow::Result<()> {
     step("tests, model", cargo(&model))?;
     step(
         "tests, simulated",
-        simulated("test", &["--release", "-p", "sim", "-p", "scenarios"]),
+        built_with(
+            &SIMULATED,
+            "test",
+            &["--release", "-p", "sim", "-p", "scenarios"],
+        ),
+    )?;
+    step(
+        "planted bugs, in the model",
+        built_with(
+            &PLANTED,
+            "test",
+            &[
+                "--release",
+                "-p",
+                "model",
+                "--test",
+                "planted",
+                "--",
+                "--nocapture",
+            ],
+        ),
     )
 }
 
@@ -102,9 +146,10 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-fn simulated(verb: &str, arguments: &[&str]) -> Command {
+/// A build that has flags and a target folder of its own.
+fn built_with(flags: &[&str], verb: &str, arguments: &[&str]) -> Command {
     let mut command = cargo(&[verb]);
-    command.args(SIMULATED).args(arguments);
+    command.args(flags).args(arguments);
     command
 }
 
