@@ -21,6 +21,7 @@ use crate::bounds::Bounds;
 use crate::diagram;
 use crate::error::Error;
 use crate::exploration::{Counts, Findings, Plan, explore};
+use crate::known::Known;
 use crate::ledger::Promise;
 use crate::report::{self, Outcome};
 use crate::story::Story;
@@ -62,6 +63,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         scenario: Option<PathBuf>,
     },
+    /// Writes down which situations there are at the quick bounds (roles, ranks of epochs, order of logs, what is committed), and
+    /// which leads to which.
+    Known {
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Serves the states for walking through them in a browser, step by step.
     Explore {
         #[command(flatten)]
@@ -90,6 +98,7 @@ pub fn main() -> ExitCode {
             };
             check(&flags, json, &files)
         }
+        Command::Known { out } => known(&out),
         Command::Explore { flags, address } => serve(&flags, &address),
     };
     done.unwrap_or_else(|error| {
@@ -207,6 +216,17 @@ fn explore_visibly(plan: &Plan) -> Result<Findings, Error> {
     });
     bar.finish_and_clear();
     findings
+}
+
+fn known(out: &Path) -> Result<ExitCode, Error> {
+    let known = Known::explore(Bounds::QUICK)?;
+    write(out, &format!("{}\n", known.to_json()))?;
+    print(&format!(
+        "{} situations, {} transitions\n",
+        known.states.len(),
+        known.transitions.len()
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(flags: &Flags, address: &str) -> Result<ExitCode, Error> {
