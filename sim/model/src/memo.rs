@@ -127,14 +127,19 @@ impl Step {
         let Some(replica) = &self.replica else {
             return false;
         };
-        self.effects.iter().all(|effect| match effect {
-            Effect::Ship { .. }
-            | Effect::Send { .. }
-            | Effect::SetTimer(_)
-            | Effect::CancelTimer(_) => true,
-            Effect::Apply { .. } => replica.role_of().is_none(),
-            _ => false,
-        })
+        self.effects.iter().all(|effect| is_note(effect, replica))
+    }
+}
+
+/// Whether an effect of a replica reaches nobody but by a message, and only notes what is known.
+pub(crate) fn is_note(effect: &Effect, replica: &Replica) -> bool {
+    match effect {
+        Effect::Ship { .. }
+        | Effect::Send { .. }
+        | Effect::SetTimer(_)
+        | Effect::CancelTimer(_) => true,
+        Effect::Apply { .. } => replica.role_of().is_none(),
+        _ => false,
     }
 }
 

@@ -209,15 +209,8 @@ impl<'a> Turn<'a> {
     }
 
     fn perform(&mut self, effect: &Effect) {
-        self.is_visible |= match effect {
-            Effect::Ship { .. }
-            | Effect::Send { .. }
-            | Effect::SetTimer(_)
-            | Effect::CancelTimer(_) => false,
-            Effect::Lock => self.service.lock.is_none(),
-            Effect::Apply { .. } => self.member.replica.role_of().is_some(),
-            _ => true,
-        };
+        let is_refused_lock = *effect == Effect::Lock && self.service.lock.is_some();
+        self.is_visible |= !is_refused_lock && !memo::is_note(effect, &self.member.replica);
         match *effect {
             Effect::Append(ref entries) => {
                 let items: Vec<_> = entries.iter().map(Item::of).collect();
