@@ -12,17 +12,20 @@ mod stop;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use kv_core::Fencing;
+use model::known::Known;
 use serde_json::json;
 
 use self::seeds::Seeds;
+use crate::coverage::{Coverage, Report};
 use crate::error::{Error, NotSimulated};
 use crate::matrix::Matrix;
+use crate::play::Played;
 use crate::runner::{Batch, Options, check_supported, run_all, run_seed};
 use crate::scenario::{SEEDS_TO_SHOW_HARM, Scenario};
 use crate::story::Around;
@@ -124,6 +127,12 @@ struct Flags {
     /// Keep the folder of every run, not only of those in which something broke.
     #[arg(long)]
     keep_all: bool,
+    /// Also tell how much of the model's space the runs have visited, and list what they never did.
+    ///
+    /// Situations of shards with three voters and Q = 2 under epoch (who writes, and how epochs, log ends and what is committed stand to
+    /// each other), against those that `cargo model` reaches at its quick bounds. All of it goes to coverage.json beside the runs.
+    #[arg(long)]
+    coverage: bool,
     /// Where runs are kept in which something broke: DIR/NAME/FENCING/SEED/ [default: `runs` in the repository].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -268,19 +277,52 @@ fn run(batches: Vec<Batch>, flags: &Flags, shown: Shown) -> Result<ExitCode, Err
     let style =
         ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} runs, {eta} left");
     bar.set_style(style.expect("the template is right").progress_chars("=> "));
-    let reports = run_all(&*stage, &batches, &options, &|| bar.inc(1));
+    let coverage = Mutex::new(Coverage::default());
+    let done = |scenario: &Scenario, seed: u64, played: &Played| {
+        if flags.coverage {
+            let visited = Coverage::of_run(scenario, seed, &played.events);
+            let mut coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
+            coverage.merge(visited);
+        }
+        bar.inc(1);
+    };
+    let reports = run_all(&*stage, &batches, &options, &done);
     bar.finish_and_clear();
     let summary = Summary::new(&batches, &reports?);
     let matrix = Matrix::new(&summary);
     if let (Shown::Matrix, Some(out)) = (shown, &options.out) {
         matrix.write(out)?;
     }
+    let coverage = coverage
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let out = options.out.filter(|_| flags.coverage);
+    let covered = out.map(|out| covered(&coverage, &out)).transpose()?;
     match (flags.json, shown) {
-        (true, _) => print(&format!("{:#}\n", json!(summary))),
+        (true, _) => {
+            let mut all = json!(summary);
+            if let Some((report, _)) = &covered {
+                all["coverage"] = json!(report);
+            }
+            print(&format!("{all:#}\n"));
+        }
         (false, Shown::Summary) => print(&summary.text()),
         (false, Shown::Matrix) => print(&format!("{}\n{}", summary.text(), matrix.text())),
     }
+    if let Some((_, text)) = covered.filter(|_| !flags.json) {
+        print(&format!("\n{text}"));
+    }
     Ok(ExitCode::from(summary.outcome.exit_code()))
+}
+
+/// What was visited against what is known, which is also kept, and what people are told of it.
+fn covered(coverage: &Coverage, out: &Path) -> Result<(Option<Report>, String), Error> {
+    let Some(report) = coverage.against(&Known::quick()) else {
+        let text = "model coverage: none: no run has a shard of three voters with Q = 2 under epoch, of which the model's quick bounds are\n";
+        return Ok((None, text.to_owned()));
+    };
+    let text = report.text(&report.write(out)?);
+    Ok((Some(report), text))
 }
 
 fn replay(

@@ -10,12 +10,14 @@
 //! | `record.rs` | the history and the nodes' events, in one order |
 //! | `runner.rs`, `folder.rs` | many runs at once, judged; what is kept of them |
 //! | `summary.rs`, `matrix.rs` | what many runs came to; all of it in one table |
+//! | `coverage.rs` | how much of the model's space the runs have visited |
 //! | `story.rs` | one run told event by event |
 //! | `shrink.rs` | a failing run made small |
 //! | `soak.rs` | fresh seeds without end; what several machines found, joined |
 //! | `cli.rs` | the command line |
 
 pub mod cli;
+pub mod coverage;
 pub mod error;
 pub mod folder;
 pub mod matrix;

@@ -161,7 +161,7 @@ fn quiet_panics() {
     });
 }
 
-/// Runs all seeds of all batches, as many at once as there are jobs, and calls `done` after each.
+/// Runs all seeds of all batches, as many at once as there are jobs, and calls `done` after each, on its thread.
 ///
 /// Returns the reports by batch, each sorted by seed.
 ///
@@ -171,7 +171,7 @@ pub fn run_all(
     stage: &dyn Stage,
     batches: &[Batch],
     options: &Options,
-    done: &(dyn Fn() + Sync),
+    done: &(dyn Fn(&Scenario, u64, &Played) + Sync),
 ) -> Result<Vec<Vec<SeedReport>>, Error> {
     let work: Vec<(usize, u64)> = batches
         .iter()
@@ -198,8 +198,8 @@ pub fn run_all(
                     .get_or_insert(error);
                 return;
             }
+            done(scenario, *seed, &played);
             results.lock().unwrap_or_else(PoisonError::into_inner)[*batch].push(report);
-            done();
         }
     };
     thread::scope(|scope| {

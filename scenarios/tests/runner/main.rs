@@ -45,7 +45,7 @@ fn summary(flaw: Flaw, scenario: &Arc<Scenario>, seeds: u64) -> Summary {
         keep_all: false,
     };
     let batches = [batch];
-    let reports = run_all(&FakeStage(flaw), &batches, &options, &|| {}).unwrap();
+    let reports = run_all(&FakeStage(flaw), &batches, &options, &|_, _, _| {}).unwrap();
     Summary::new(&batches, &reports)
 }
 
@@ -331,7 +331,13 @@ fn the_same_seeds_give_the_same_bytes_however_many_run_at_once() {
             out: Some(out.path().to_owned()),
             keep_all: false,
         };
-        let reports = run_all(&FakeStage(Flaw::LosesWrites), &batches, &options, &|| {}).unwrap();
+        let reports = run_all(
+            &FakeStage(Flaw::LosesWrites),
+            &batches,
+            &options,
+            &|_, _, _| {},
+        )
+        .unwrap();
         (Summary::new(&batches, &reports).text(), files(out.path()))
     };
     let (text, files) = outcome(1);
@@ -367,7 +373,13 @@ fn the_folder_of_a_run_runs_again_by_itself() {
         out: Some(out.path().to_owned()),
         keep_all: false,
     };
-    let reports = run_all(&FakeStage(Flaw::LosesWrites), &batches, &options, &|| {}).unwrap();
+    let reports = run_all(
+        &FakeStage(Flaw::LosesWrites),
+        &batches,
+        &options,
+        &|_, _, _| {},
+    )
+    .unwrap();
     let folder = out.path().join("test/none/5");
     let again = Scenario::load(&folder.join("scenario.toml")).unwrap();
     assert_eq!((again.seed, again.fencing()), (Some(5), Fencing::None));
@@ -378,6 +390,6 @@ fn the_folder_of_a_run_runs_again_by_itself() {
     let events = NodeEvent::read_all(&folder.join("events.jsonl")).unwrap();
     assert_eq!(events.len(), played.events.len());
     // What the folder tells is no longer so: a right world has nothing to keep of that seed.
-    run_all(&FakeStage(Flaw::Nothing), &batches, &options, &|| {}).unwrap();
+    run_all(&FakeStage(Flaw::Nothing), &batches, &options, &|_, _, _| {}).unwrap();
     assert!(!folder.exists());
 }
