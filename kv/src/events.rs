@@ -1,6 +1,6 @@
 //! What happens inside a node, written down for the checker.
 
-use kv_core::{Epoch, NodeId, Offset, ShardId, ShardRecord, Version};
+use kv_core::{Epoch, Log, NodeId, Offset, ShardId, ShardRecord, Version};
 
 /// One thing that happened inside a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,14 @@ pub enum Event {
         after: Offset,
     },
     /// This node became the writer of the epoch.
-    Promoted(ShardId, Epoch),
+    Promoted {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch.
+        epoch: Epoch,
+        /// What its log holds.
+        log: Log,
+    },
     /// This node stopped being the writer of the epoch.
     Demoted(ShardId, Epoch),
     /// This node promised the epoch.
@@ -64,6 +71,8 @@ pub enum Event {
         epoch: Epoch,
         /// The last entry that stayed.
         after: Offset,
+        /// What its log holds now.
+        log: Log,
     },
     /// The writer gave the role back (R17).
     Released(ShardId, Epoch),

@@ -215,7 +215,11 @@ impl Cluster {
         let environment = Environment {
             file_system: machine.disk.mount(),
             coordination: SimCoordination::client(coordination_address()),
-            transport: self.network.transport(node),
+            transport: self.recorder.overhear(
+                node,
+                machine.incarnation,
+                self.network.transport(node),
+            ),
             clock: Arc::new(machine.clock.clone()),
             events: self.recorder.events(node, machine.incarnation),
             seed: life_seed,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kv::environment::{Deliver, Transport};
 use kv::events::{Event, Events};
-use kv_core::invariants::{Invariants, Process, Violation};
-use kv_core::{Epoch, Fencing, NodeId, ShardId, ShardRecord};
+use kv_core::invariants::{Invariants, Process, Violation, told};
+use kv_core::{Epoch, Fencing, Message, NodeId, Offset, ShardId, ShardRecord};
 use tokio::time::Instant;
 
 /// A node's event with its place in the run.
@@ -40,6 +41,8 @@ struct State {
     writers: BTreeMap<ShardId, (Epoch, NodeId)>,
     records: BTreeMap<ShardId, ShardRecord>,
     invariants: Invariants,
+    /// Where the log on each process's disk ends, and whose log it is.
+    synced: BTreeMap<Process, (ShardId, Offset)>,
     /// The first two observations that cannot both be, under `Fencing::Epoch`.
     violation: Option<Violation>,
 }
@@ -49,9 +52,17 @@ impl State {
     fn watch(&mut self, process: Process, event: &Event) {
         let invariants = &mut self.invariants;
         let (shard, result) = match *event {
-            Event::Promoted(shard, epoch) | Event::RolledBack { shard, epoch, .. } => {
-                (shard, invariants.promoted(shard, epoch, process, None))
+            Event::Promoted {
+                shard,
+                epoch,
+                ref log,
             }
+            | Event::RolledBack {
+                shard,
+                epoch,
+                ref log,
+                ..
+            } => (shard, invariants.promoted(shard, epoch, process, Some(log))),
             Event::Promised(shard, epoch) => (shard, invariants.promised(shard, process, epoch)),
             Event::Truncated { shard, after } => {
                 (shard, invariants.truncated(shard, process, after))
@@ -66,6 +77,26 @@ impl State {
             }
             _ => return,
         };
+        self.judge(shard, result);
+    }
+
+    /// Follows what is on a process's disk, as far as it knows itself.
+    fn follow_disk(&mut self, process: Process, event: &Event) {
+        match *event {
+            Event::Synced(shard, version) => {
+                let (_, end) = self.synced.entry(process).or_insert((shard, Offset::ZERO));
+                *end = version.offset.max(*end);
+            }
+            Event::Truncated { after, .. } => {
+                if let Some((_, end)) = self.synced.get_mut(&process) {
+                    *end = after.min(*end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn judge(&mut self, shard: ShardId, result: Result<(), Violation>) {
         let record = self.records.get(&shard);
         let is_fenced = record.is_none_or(|record| record.fencing == Fencing::Epoch);
         if is_fenced && self.violation.is_none() {
@@ -126,6 +157,21 @@ impl Recorder {
         })
     }
 
+    /// The transport of one life of a node, with an ear at what it says.
+    #[must_use]
+    pub fn overhear(
+        self: &Arc<Self>,
+        node: NodeId,
+        incarnation: u64,
+        transport: Arc<dyn Transport>,
+    ) -> Arc<dyn Transport> {
+        Arc::new(Overheard {
+            recorder: self.clone(),
+            process: Process { node, incarnation },
+            transport,
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +190,7 @@ impl Events for NodeEvents {
         let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.recorder.state();
         match &event {
-            Event::Promoted(shard, epoch) => {
+            Event::Promoted { shard, epoch, .. } => {
                 let newest = state.writers.entry(*shard).or_insert((*epoch, self.node));
                 if *epoch >= newest.0 {
                     *newest = (*epoch, self.node);
@@ -162,7 +208,9 @@ impl Events for NodeEvents {
             _ => {}
         }
         let (node, incarnation) = (self.node, self.incarnation);
-        state.watch(Process { node, incarnation }, &event);
+        let process = Process { node, incarnation };
+        state.watch(process, &event);
+        state.follow_disk(process, &event);
         state.recorded.push(Recorded {
             index,
             time,
@@ -175,24 +223,86 @@ impl Events for NodeEvents {
     }
 }
 
+struct Overheard {
+    recorder: Arc<Recorder>,
+    process: Process,
+    transport: Arc<dyn Transport>,
+}
+
+impl Transport for Overheard {
+    fn listen(&self, deliver: Deliver) {
+        self.transport.listen(deliver);
+    }
+
+    fn reach(&self, addresses: &BTreeMap<NodeId, String>) {
+        self.transport.reach(addresses);
+    }
+
+    fn send(&self, to: NodeId, message: Message) {
+        let mut state = self.recorder.state();
+        if let Some(&(shard, end)) = state.synced.get(&self.process) {
+            // When a promise is synced, nobody outside is told.
+            state.judge(shard, told(self.process, &message, None, end));
+        }
+        drop(state);
+        self.transport.send(to, message);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kv_core::{Body, Log, Version};
+
     use super::*;
 
     #[test]
     fn two_writers_in_one_epoch_are_noticed() {
         let recorder = Recorder::new();
         let (shard, epoch) = (ShardId(0), Epoch(2));
-        recorder
-            .events(NodeId(1), 0)
-            .record(Event::Promoted(shard, epoch));
+        let promoted = Event::Promoted {
+            shard,
+            epoch,
+            log: Log::default(),
+        };
+        recorder.events(NodeId(1), 0).record(promoted.clone());
         assert_eq!(recorder.violation(), None);
-        recorder
-            .events(NodeId(1), 1)
-            .record(Event::Promoted(shard, epoch));
+        recorder.events(NodeId(1), 1).record(promoted);
         assert!(matches!(
             recorder.violation(),
             Some(Violation::TwoWriters { .. })
         ));
+    }
+
+    struct Nowhere;
+
+    impl Transport for Nowhere {
+        fn listen(&self, _deliver: Deliver) {}
+        fn reach(&self, _addresses: &BTreeMap<NodeId, String>) {}
+        fn send(&self, _to: NodeId, _message: Message) {}
+    }
+
+    #[test]
+    fn an_answer_that_a_crash_could_undo_is_noticed() {
+        let recorder = Recorder::new();
+        let (shard, node, epoch) = (ShardId(0), NodeId(1), Epoch(2));
+        let events = recorder.events(node, 0);
+        let transport = recorder.overhear(node, 0, Arc::new(Nowhere));
+        let answer = |upto: u64| {
+            let (upto, committed) = (Offset(upto), Offset::ZERO);
+            let body = Body::Prepared { upto, committed };
+            transport.send(NodeId(2), Message { epoch, body });
+        };
+        let synced = |upto: u64| {
+            events.record(Event::Synced(shard, Version::new(epoch, Offset(upto))));
+        };
+        synced(2);
+        answer(2);
+        let after = Offset(1);
+        events.record(Event::Truncated { shard, after });
+        answer(1);
+        assert_eq!(recorder.violation(), None);
+        answer(2);
+        let noticed = recorder.violation();
+        assert!(matches!(noticed, Some(Violation::NotSynced { .. })));
     }
 }

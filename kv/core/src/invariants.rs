@@ -9,13 +9,14 @@
 //! | one log: at each offset all members commit the same entry after the same history | `committed` | R4, R6 |
 //! | committed is for ever: no member removes it, no later writer lacks it | `truncated`, `promoted` | R5, R13 to R15 |
 //! | promises never go back, and one that was told to others survives a crash | `promised`, `sealed` | R3 |
+//! | an answer to a writer or to an elector names what is synced | [`told`] | R3, R4, R13 |
 //!
 //! They hold under `Fencing::Epoch` only. The plain protocol breaks each of them, which is what the course shows.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Entry, Epoch, Log, NodeId, Offset, Operation, ShardId, Version};
+use crate::{Body, Entry, Epoch, Log, Message, NodeId, Offset, Operation, ShardId, Version};
 
 /// One life of a node: a restarted node is another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +71,17 @@ pub enum Violation {
         /// The present one.
         now: Epoch,
     },
+    /// An answer names what a crash of its sender can undo.
+    NotSynced {
+        /// Who answers.
+        process: Process,
+        /// The epoch of the answer.
+        epoch: Epoch,
+        /// The last entry that it names.
+        upto: Offset,
+        /// The last one on the disk.
+        synced: Offset,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -102,6 +114,15 @@ impl fmt::Display for Violation {
                 before,
                 now,
             } => write!(f, "{process} promises {now} after {before}"),
+            Self::NotSynced {
+                process,
+                epoch,
+                upto,
+                synced,
+            } => write!(
+                f,
+                "{process} answers up to {upto} in {epoch}, and its disk has no more than {synced}, or no such promise"
+            ),
         }
     }
 }
@@ -305,6 +326,34 @@ impl Invariants {
     }
 }
 
+/// A process says something. `promised` is the promise on its disk, where that is known, and `synced` the last entry there.
+///
+/// # Errors
+/// When it is an answer that names more: whoever asked counts on what a crash can undo.
+pub fn told(
+    process: Process,
+    message: &Message,
+    promised: Option<Epoch>,
+    synced: Offset,
+) -> Result<(), Violation> {
+    let upto = match message.body {
+        Body::Prepared { upto, .. } => upto,
+        Body::Sealed { end, .. } => end.offset,
+        Body::Refused { .. } | Body::Committed { .. } => Offset::ZERO,
+        _ => return Ok(()),
+    };
+    let is_promised = promised.is_none_or(|promised| promised >= message.epoch);
+    match is_promised && upto <= synced {
+        true => Ok(()),
+        false => Err(Violation::NotSynced {
+            process,
+            epoch: message.epoch,
+            upto,
+            synced,
+        }),
+    }
+}
+
 /// The hash of a log up to an entry, from the hash up to the one before it (zero before the first). FNV-1a, 64 bits: it
 /// tells honest logs apart, and is the same on every machine.
 #[must_use]
@@ -458,6 +507,40 @@ mod tests {
             seen.promised(SHARD, third, Epoch(1)),
             taken_back(third, 2, 1)
         );
+    }
+
+    #[test]
+    fn an_answer_names_what_is_synced_and_what_the_promise_on_the_disk_allows() {
+        let says = |body: Body, promised: u64, synced: u64| {
+            let message = Message {
+                epoch: Epoch(2),
+                body,
+            };
+            told(
+                process(1, 0),
+                &message,
+                Some(Epoch(promised)),
+                Offset(synced),
+            )
+        };
+        let prepared = || Body::Prepared {
+            upto: Offset(3),
+            committed: Offset(0),
+        };
+        assert_eq!(says(prepared(), 2, 3), Ok(()));
+        let not_synced = |upto, synced| {
+            Err(Violation::NotSynced {
+                process: process(1, 0),
+                epoch: Epoch(2),
+                upto: Offset(upto),
+                synced: Offset(synced),
+            })
+        };
+        assert_eq!(says(prepared(), 2, 2), not_synced(3, 2));
+        assert_eq!(says(prepared(), 1, 3), not_synced(3, 3));
+        let upto = Offset(3);
+        assert_eq!(says(Body::Committed { upto }, 1, 3), not_synced(0, 3));
+        assert_eq!(says(Body::Seal, 1, 0), Ok(()), "a question");
     }
 
     #[test]

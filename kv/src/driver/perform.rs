@@ -118,8 +118,13 @@ impl Driver {
 
     fn perform_observe(&self, notable: Notable) {
         let Some(shard) = self.shard else { return };
+        let log = || self.replica.log().clone();
         self.events.record(match notable {
-            Notable::Promoted(epoch) => Event::Promoted(shard, epoch),
+            Notable::Promoted(epoch) => Event::Promoted {
+                shard,
+                epoch,
+                log: log(),
+            },
             Notable::Demoted(epoch) => Event::Demoted(shard, epoch),
             Notable::Promised(epoch) => Event::Promised(shard, epoch),
             Notable::Elected { epoch, writer } => Event::Elected {
@@ -131,6 +136,7 @@ impl Driver {
                 shard,
                 epoch,
                 after,
+                log: log(),
             },
             Notable::Released(epoch) => Event::Released(shard, epoch),
             Notable::Truncated { after } => Event::Truncated { shard, after },

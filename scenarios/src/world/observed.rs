@@ -57,7 +57,9 @@ fn translate_other(event: Event) -> NodeEventKind {
         NodeEventKind::other(kind, shard.into_iter().chain(fields))
     };
     match event {
-        Event::Promoted(shard, epoch) => of("promoted", shard, vec![("epoch", epoch.0.into())]),
+        Event::Promoted { shard, epoch, .. } => {
+            of("promoted", shard, vec![("epoch", epoch.0.into())])
+        }
         Event::Demoted(shard, epoch) => of("demoted", shard, vec![("epoch", epoch.0.into())]),
         Event::Promised(shard, epoch) => of("promised", shard, vec![("epoch", epoch.0.into())]),
         Event::Released(shard, epoch) => of("released", shard, vec![("epoch", epoch.0.into())]),
@@ -74,6 +76,7 @@ fn translate_other(event: Event) -> NodeEventKind {
             shard,
             epoch,
             after,
+            ..
         } => of(
             "rolled_back",
             shard,
@@ -111,7 +114,7 @@ fn ids(nodes: impl IntoIterator<Item = NodeId>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use kv_core::{Epoch, Offset, Version};
+    use kv_core::{Epoch, Log, Offset, Version};
 
     use super::*;
 
@@ -135,7 +138,14 @@ mod tests {
             }
         );
         for (event, name) in [
-            (Event::Promoted(shard, Epoch(2)), "promoted"),
+            (
+                Event::Promoted {
+                    shard,
+                    epoch: Epoch(2),
+                    log: Log::default(),
+                },
+                "promoted",
+            ),
             (Event::Demoted(shard, Epoch(2)), "demoted"),
             (
                 Event::Forgot {

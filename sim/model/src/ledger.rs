@@ -106,6 +106,7 @@ impl Promise {
             Violation::TwoLogs { .. } => Self::OneLog,
             Violation::WriterLacks { .. } | Violation::Removed { .. } => Self::CommittedStays,
             Violation::PromiseTakenBack { .. } => Self::PromisesStay,
+            Violation::NotSynced { .. } => Self::ToldIsSynced,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use kv_core::invariants::{Process, Violation};
+use kv_core::invariants::{Process, Violation, told};
 use kv_core::planted::Bug;
 use kv_core::{
     Body, Effect, Epoch, Input, Level, Message, NodeId, Notable, Offset, Recovered, Refused,
@@ -25,7 +25,6 @@ use crate::shared::{Part, Shared};
 use crate::state::{Left, Member, State};
 use crate::symmetry::Permutation;
 use crate::wal::{Durable, Item, chain_upto, length, offset_of, range};
-use crate::words;
 
 /// The shard that the model is about.
 pub const SHARD: ShardId = ShardId(1);
@@ -326,18 +325,10 @@ impl<'a> Turn<'a> {
     /// Whether an answer names no more than what is on the disk.
     fn check_synced(&mut self, answer: &Message) {
         let disk = &self.member.disk;
-        let is_promised = self.member.replica.is_plain() || disk.promised >= answer.epoch;
-        let upto = match answer.body {
-            Body::Prepared { upto, .. } => upto,
-            Body::Sealed { end, .. } => end.offset,
-            _ => Offset::ZERO,
-        };
-        if !is_promised || length(upto) > disk.log.len() {
-            let (node, answer) = (self.node, words::body(&answer.body));
-            self.break_promise(Promise::ToldIsSynced, || {
-                format!("{node} says {answer}, which a crash can undo")
-            });
-        }
+        let promised = (!self.member.replica.is_plain()).then_some(disk.promised);
+        let synced = offset_of(disk.log.len()).previous();
+        let result = told(self.process(), answer, promised, synced);
+        self.check(result);
     }
 
     /// The conditional set takes place, and is answered.
