@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv_core::planted::{Bug, planted};
 use kv_core::{Input, Message, NodeId, Replica, RequestId, SessionId, ShardId, Timer, Version};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -211,7 +212,8 @@ impl Driver {
     /// Whether the lease holds at this very moment (R16).
     fn lease_holds(&self) -> bool {
         self.lease.is_some_and(|lease| {
-            self.replica.session() == Some(lease.session) && self.clock.now() < lease.until
+            let is_fresh = self.clock.now() < lease.until || planted(Bug::NoFreshLook);
+            self.replica.session() == Some(lease.session) && is_fresh
         })
     }
 

@@ -36,7 +36,7 @@ pub enum Bug {
     RollbackOfOwnStart,
     /// R9: which writes are given up is judged when the rollback is asked for, not when it takes place.
     JudgedWhenAsked,
-    /// R9: a writer that was deposed while it waited for a rollback sets itself as the writer again.
+    /// R9: a writer that was deposed while it had writes to give up sets itself as the writer again, in its new session.
     DeposedReturns,
     /// R9: after a rollback, the new epoch is opened before the promise and the truncation are durable. (The core asserts that they
     /// are. With the assertion gone the model finds no harm: the writer counts no vote before its own disk has synced all of it.)
@@ -58,7 +58,7 @@ pub enum Bug {
     ServesBeforeStart,
     /// R16: a new session neither demotes the writer nor takes its lease.
     LeaseOfAnotherSession,
-    /// R16: the clock is not looked at again after the value was read. (The drivers' bug.)
+    /// R16: the clock is not looked at for a read: a lease that was had once holds. (The drivers' bug.)
     NoFreshLook,
     /// One voter fewer than Q suffices to commit and to acknowledge.
     FewerThanWriteQuorum,

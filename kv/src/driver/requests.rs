@@ -1,7 +1,6 @@
 //! Clients' requests: from the ask to the replica, and from its reply back to the client.
 
 use bytes::Bytes;
-use kv_core::planted::{Bug, planted};
 use kv_core::{Input, Level, Operation, Refused, Reply, RequestId, Slot, slot_of};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -116,7 +115,7 @@ impl Driver {
             return Ok(());
         };
         let found = self.engine.get(&waiting.key)?;
-        if level == Level::Lease && !self.lease_holds() && !planted(Bug::NoFreshLook) {
+        if level == Level::Lease && !self.lease_holds() {
             self.follow_ups.push_back(Input::Lease(false));
             self.follow_ups.push_back(Input::Read {
                 request,

@@ -147,15 +147,7 @@ pub fn hunt(bug: Bug) -> Hunt {
         Bug::ServesBeforeStart | Bug::LeaseOfAnotherSession | Bug::NoFreshLook => {
             (Promise::Linearizable, FAILOVER)
         }
-        Bug::ElectionAgainstWriter => (
-            Promise::Linearizable,
-            Bounds {
-                epochs: 2,
-                retries: 1,
-                ..WRITE
-            },
-        ),
-        Bug::LooksBeforeReading => (
+        Bug::LooksBeforeReading | Bug::ElectionAgainstWriter => (
             Promise::Linearizable,
             Bounds {
                 epochs: 3,

@@ -31,6 +31,8 @@ pub struct Member {
     pub lease: bool,
     /// A conditional set that is under way (only those for which it matters that time passes).
     pub proposal: Option<(u64, ShardRecord)>,
+    /// Whether its next attempt at an election is due some time (only where there are retries).
+    pub backs_off: bool,
 }
 
 /// What is left of the bounds.

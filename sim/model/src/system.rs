@@ -136,8 +136,9 @@ impl System {
             }
             Event::Retry(_) => {
                 turn.left.retries = turn.left.retries.checked_sub(1)?;
+                turn.member.backs_off = false;
                 turn.input(Input::Timer(Timer::Backoff));
-                if *turn.member == **state.member(node) {
+                if turn.member.replica == state.member(node).replica {
                     return None;
                 }
             }
@@ -228,7 +229,7 @@ impl Model for System {
             if writes && state.left.releases > 0 {
                 add(Event::Release(node));
             }
-            if !writes && state.left.retries > 0 {
+            if member.backs_off && state.left.retries > 0 {
                 add(Event::Retry(node));
             }
             if replica.writer_of().is_some() && state.left.reads > 0 {
@@ -382,6 +383,7 @@ fn first_state(bounds: &Bounds, marks: &Marks) -> Result<State, Error> {
         applied: kv_core::Offset::ZERO,
         lease: true,
         proposal: None,
+        backs_off: false,
     };
     let mut state = State {
         members: voters

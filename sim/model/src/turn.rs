@@ -126,6 +126,7 @@ impl<'a> Turn<'a> {
             applied: Offset::ZERO,
             lease: false,
             proposal: None,
+            backs_off: false,
         };
         *self.member = member;
         self.slow = false;
@@ -254,6 +255,7 @@ impl<'a> Turn<'a> {
                 }
             }
             Effect::Reply { request, reply } => self.reply(request.0, reply),
+            Effect::SetTimer(Timer::Backoff) => self.member.backs_off = self.left.retries > 0,
             Effect::SetTimer(_) | Effect::CancelTimer(_) => {} // Timers are actions: they may fire whenever it matters.
             Effect::Lock => {
                 let granted = match self.service.lock {

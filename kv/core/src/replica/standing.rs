@@ -136,7 +136,7 @@ impl Replica {
         if self.election != Election::Idle {
             self.end_election(effects); // The lock went with the session; one that the new session got meanwhile goes too.
         }
-        if self.fencing.promises() {
+        if self.fencing.promises() && !self.waits_to_return() {
             self.step_down(effects);
         }
         if session.is_some() {
@@ -155,10 +155,11 @@ impl Replica {
             (Role::Writer(writer), true) if writer.epoch < epoch && self.fencing.promises() => {
                 self.roll_back_into(epoch, effects);
             }
-            (Role::Writer(writer), false)
-                if planted(Bug::DeposedReturns) && !writer.pending.is_empty() =>
-            {
-                self.propose_rollback(effects);
+            (Role::Writer(_), false) if self.waits_to_return() => {
+                let is_anew = self.ended.get(&self.id).copied() != self.session;
+                if self.session.is_some() && is_anew {
+                    self.propose_rollback(effects);
+                }
             }
             (Role::Writer(_), _) => {
                 self.step_down(effects);
@@ -167,6 +168,12 @@ impl Replica {
             (Role::Follower(_), true) => self.become_writer_if_named(effects),
             (Role::Follower(_), false) => {}
         }
+    }
+
+    /// A planted bug: whoever has a write to give up remains the writer, and names itself again.
+    fn waits_to_return(&self) -> bool {
+        let waits = |writer: &Writer| !writer.pending.is_empty();
+        planted(Bug::DeposedReturns) && matches!(&self.role, Role::Writer(writer) if waits(writer))
     }
 
     fn become_writer_if_named(&mut self, effects: &mut Vec<Effect>) {
