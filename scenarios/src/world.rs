@@ -83,7 +83,10 @@ pub trait World: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From now on nothing happens by itself.
-    Begin,
+    Begin {
+        /// Whether an election waits for a cue even when its turn for the lock has come.
+        retries: bool,
+    },
     /// This happens; when it is over, the world is quiet again.
     Cue(Cue),
     /// Everything goes its way again.

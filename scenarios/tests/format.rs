@@ -505,9 +505,9 @@ fn a_cue_is_one_thing_at_a_node_that_there_is() {
 fn a_directed_run_survives_being_written_and_read_again() {
     let cues = "write = \"n1\"\nslow = true\n[[cue]]\ndeliver = \"prepare\"\nfrom = \"n1\"\nto = \"n2\"\nepoch = 1\n\
                 after = 0\nupto = 1\ncommitted = 0\n[[cue]]\nlose_session = \"n1\"\nseen_by = \"n3\"\nearly = true\n\
-                [[cue]]\nread = \"n3\"\nlevel = \"quorum\"\n[[cue]]\nsync = \"n1\"\n";
+                [[cue]]\nread = \"n3\"\nlevel = \"quorum\"\n[[cue]]\nsync = \"n1\"\n[[cue]]\nretry = \"n2\"\n";
     let scenario = Scenario::parse("x", "x.toml", &with_cue(cues)).unwrap();
-    assert_eq!((scenario.cues.len(), scenario.workload.clients), (5, 2));
+    assert_eq!((scenario.cues.len(), scenario.workload.clients), (6, 2));
     let again = Scenario::parse("x", "x.toml", &scenario.to_toml()).unwrap();
     assert_eq!(again, scenario);
 }

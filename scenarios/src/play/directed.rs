@@ -23,8 +23,10 @@ pub(super) async fn play(play: &Play) -> Vec<Failure> {
     play.record.note(None, links);
     let mut asks = Vec::new();
     let mut failures = Vec::new();
-    let cues = play.scenario.cues.iter().cloned().map(Direction::Cue);
-    let cues = [Direction::Begin].into_iter().chain(cues);
+    let cues = &play.scenario.cues;
+    let retries = cues.iter().any(|cue| matches!(cue.what, What::Retry(_)));
+    let cues = cues.iter().cloned().map(Direction::Cue);
+    let cues = [Direction::Begin { retries }].into_iter().chain(cues);
     for (index, direction) in cues.enumerate() {
         if let Direction::Cue(cue) = &direction {
             note(play, index, cue);

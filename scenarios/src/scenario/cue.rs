@@ -68,6 +68,8 @@ pub enum What {
     Set(NodeId),
     /// The node has missed the quorum for too long (R17).
     Release(NodeId),
+    /// The node tries again to elect a writer (R12), because its turn for the lock has come or its next attempt is due.
+    Retry(NodeId),
     /// The node waits no longer for more voters than its election needs.
     Hurry(NodeId),
 }
@@ -154,6 +156,7 @@ impl Cue {
             | What::Rollback(node)
             | What::Set(node)
             | What::Release(node)
+            | What::Retry(node)
             | What::Hurry(node) => *node,
         }
     }
@@ -191,6 +194,7 @@ impl fmt::Display for Cue {
             What::Rollback(node) => writeln!(f, "rollback = \"{node}\"")?,
             What::Set(node) => writeln!(f, "set = \"{node}\"")?,
             What::Release(node) => writeln!(f, "release = \"{node}\"")?,
+            What::Retry(node) => writeln!(f, "retry = \"{node}\"")?,
             What::Hurry(node) => writeln!(f, "hurry = \"{node}\"")?,
         }
         if self.slow {

@@ -141,6 +141,7 @@ pub(super) struct Cue {
     pub(super) rollback: Option<Spanned<String>>,
     pub(super) set: Option<Spanned<String>>,
     pub(super) release: Option<Spanned<String>>,
+    pub(super) retry: Option<Spanned<String>>,
     pub(super) hurry: Option<Spanned<String>>,
     /// What is asked of the disk is not synced before a `sync`.
     #[serde(default)]

@@ -25,6 +25,8 @@ pub struct Step {
     pub broken: Vec<(Promise, String)>,
     /// The state before it.
     pub before: State,
+    /// The state after it, before anything followed.
+    pub at_first: State,
     /// The state after it.
     pub after: State,
 }
@@ -43,10 +45,10 @@ impl Step {
         let sent = sent_between(before, &at_once);
         let mut followed = Vec::new();
         let after = match system.settles() {
-            true => system.settle(before, at_once, action.event.node(), |event| {
+            true => system.settle(before, at_once.clone(), action.event.node(), |event| {
                 followed.push(event.clone());
             }),
-            false => at_once,
+            false => at_once.clone(),
         };
         let broken = Promise::ALL
             .into_iter()
@@ -60,6 +62,7 @@ impl Step {
             followed,
             broken,
             before: before.clone(),
+            at_first: at_once,
             after,
         })
     }

@@ -13,16 +13,19 @@ use crate::bounds::Bounds;
 use crate::ledger::Promise;
 use crate::network::Envelope;
 use crate::state::State;
-use crate::story::Story;
+use crate::story::{Step, Story};
 
 /// The scenario file that makes a story of the model happen in the simulator, and expects there what breaks in it.
 #[must_use]
 pub fn scenario(bounds: &Bounds, story: &Story, promise: Promise) -> String {
     let mut text = head(bounds, promise);
-    let mut state = &story.first;
     for step in &story.steps {
         let _ = write!(text, "\n# {}\n", step.action);
         cue(&mut text, &step.action, bounds.bad_clocks);
+        let is_broken = step.broken.iter().any(|(broken, _)| *broken == promise);
+        if is_broken && promise == Promise::Linearizable {
+            read(&mut text, step);
+        }
         for event in &step.followed {
             let followed = Action {
                 event: event.clone(),
@@ -31,11 +34,6 @@ pub fn scenario(bounds: &Bounds, story: &Story, promise: Promise) -> String {
             let _ = write!(text, "\n# and at once: {followed}\n");
             cue(&mut text, &followed, bounds.bad_clocks);
         }
-        state = &step.after;
-    }
-    if let (Promise::Linearizable, Some(reader)) = (promise, stale_reader(state)) {
-        let _ = write!(text, "\n# a client asks {reader} for a lease read\n");
-        let _ = write!(text, "[[cue]]\nread = \"{reader}\"\nlevel = \"lease\"\n");
     }
     text.push_str(&expectations(bounds, promise));
     text
@@ -47,10 +45,14 @@ pub fn guarantee(promise: Promise) -> Option<&'static str> {
     match promise {
         Promise::OneWriter | Promise::OneLog => Some("one_log"),
         Promise::OnQuorum => Some("quorum_durability"),
-        Promise::NoLostWrite | Promise::CommittedStays => Some("no_lost_write"),
+        Promise::NoLostWrite => Some("no_lost_write"),
         Promise::NoPhantom => Some("no_phantom"),
         Promise::Linearizable => Some("linearizable"),
-        Promise::PromisesStay | Promise::ToldIsSynced | Promise::Assertions => None,
+        // The simulator judges these by `kv_core::invariants`, as the model does.
+        Promise::CommittedStays
+        | Promise::PromisesStay
+        | Promise::ToldIsSynced
+        | Promise::Assertions => None,
     }
 }
 
@@ -69,11 +71,10 @@ fn head(bounds: &Bounds, promise: Promise) -> String {
          replication_factor = {}\n\
          write_quorum = {}\n\
          fencing = \"{fencing}\"\n\
-         session_timeout = \"60s\"\n\
          \n\
          [workload]\n\
          keys = 1\n\
-         deadline = \"30s\"\n\
+         deadline = \"60s\"\n\
          recovery_within = \"60s\"\n",
         promise.name(),
         bounds.replicas,
@@ -179,6 +180,14 @@ fn deliver(text: &mut String, envelope: &Envelope) {
     );
     for (name, number) in numbers {
         let _ = writeln!(text, "{name} = {number}");
+    }
+}
+
+/// The read that shows what is missing, where it takes no action of the model, before anything else follows.
+fn read(text: &mut String, step: &Step) {
+    if let Some(reader) = stale_reader(&step.at_first) {
+        let _ = write!(text, "\n# a client asks {reader} for a lease read\n");
+        let _ = write!(text, "[[cue]]\nread = \"{reader}\"\nlevel = \"lease\"\n");
     }
 }
 

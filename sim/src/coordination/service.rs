@@ -211,6 +211,9 @@ impl State {
                     ..Connection::default()
                 };
                 self.sessions.insert(session, connection);
+                if let Some(direction) = &mut self.direction {
+                    direction.opened(session);
+                }
                 self.answer(reply_to, Answer::Opened { session, timeout });
             }
             Ask::Session {

@@ -69,6 +69,7 @@ impl Stage {
             ("rollback", &cue.rollback),
             ("set", &cue.set),
             ("release", &cue.release),
+            ("retry", &cue.retry),
             ("hurry", &cue.hurry),
         ];
         let given: Vec<_> = named
@@ -119,6 +120,7 @@ impl Stage {
             "rollback" => What::Rollback(node),
             "set" => What::Set(node),
             "release" => What::Release(node),
+            "retry" => What::Retry(node),
             _ => What::Hurry(node),
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! What could happen by itself is in the hands of `sim`: messages between nodes are held, the coordination service tells nobody
 //! anything, syncs wait. Timers cannot be stopped, but they can be long: those that no cue asks for longer than a directed
-//! run takes, the others so long that the run waits for them and not they for the run.
+//! run takes, the others so long that the run waits for them and not they for the run. So can sessions, whatever the file says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,9 +24,11 @@ const SENT_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node may take to come back.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 /// A timer that a cue waits for.
-const ASKED: Duration = Duration::from_secs(10);
-/// Any other timer.
-const UNASKED: Duration = Duration::from_secs(40);
+const ASKED: Duration = Duration::from_secs(20);
+/// Any other timer, longer than a run takes.
+const UNASKED: Duration = Duration::from_secs(200);
+/// Sessions end by a cue, and no node reads again unasked what it has read.
+const SESSION: Duration = Duration::from_secs(600);
 /// When everything goes its way again, how long until everybody has heard what happened.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How often is looked whether something has come about.
@@ -39,12 +41,12 @@ pub(super) fn timing(scenario: &Scenario) -> Timing {
         false => UNASKED,
     };
     Timing {
-        session_timeout: scenario.cluster.session_timeout,
+        session_timeout: SESSION,
         rollback: asked(|what| matches!(what, What::Rollback(_))),
         release: asked(|what| matches!(what, What::Release(_))),
         seal: asked(|what| matches!(what, What::Hurry(_))),
         election: UNASKED,
-        backoff: UNASKED,
+        backoff: asked(|what| matches!(what, What::Retry(_))),
         ..Timing::default()
     }
 }
@@ -52,17 +54,20 @@ pub(super) fn timing(scenario: &Scenario) -> Timing {
 impl SimWorld {
     pub(super) async fn follow(&self, direction: &Direction) -> Result<(), String> {
         match direction {
-            Direction::Begin => self.begin().await,
+            Direction::Begin { retries } => self.begin(*retries).await,
             Direction::Cue(cue) => return self.give(cue).await,
             Direction::End => self.end().await,
         }
         Ok(())
     }
 
-    async fn begin(&self) {
+    async fn begin(&self, retries: bool) {
         sleep(SETTLE).await;
         let cluster = self.cluster.lock().await;
         cluster.coordination().direct();
+        if retries {
+            cluster.coordination().hold_turns();
+        }
         let mut sessions = self.sessions.lock().await;
         for node in cluster.nodes() {
             sessions.extend(self.coordination.session_of(node).map(|it| (node, it)));
@@ -115,20 +120,32 @@ impl SimWorld {
             }
             What::Expire(node) => {
                 let session = self.session(*node).await;
+                self.coordination.open_blind(true);
                 self.coordination.expire_session(session);
                 self.coordination.tell(session, true);
-                self.wait_until_back(*node).await?;
+                let back = self.wait_until_back(*node).await;
+                self.coordination.open_blind(false);
+                back?;
             }
             What::Learn(node) => self.learn(*node).await,
             What::Crash(node) => self.crash(*node).await?,
             What::Rollback(node) => {
-                self.coordination.hold_sets(self.session(*node).await);
                 self.wait_for_timer(*node, "the rollback timer did nothing")
                     .await?;
             }
             What::Release(node) => {
                 self.wait_for_timer(*node, "the release timer did nothing")
                     .await?;
+            }
+            What::Retry(node) => {
+                // Its turn for the lock may have come; else its next attempt is due.
+                let session = self.session(*node).await;
+                let sets = self.coordination.sets_of(session);
+                self.coordination.take_turn(session);
+                self.learn(*node).await;
+                if self.coordination.sets_of(session) == sets {
+                    self.wait_for_timer(*node, "it did not try again").await?;
+                }
             }
             What::Hurry(node) => {
                 // With too few answers it comes to nothing yet.
@@ -213,7 +230,7 @@ impl SimWorld {
             let fired = self.coordination.sets_of(session) > sets || rollbacks(held) > before;
             fired.then_some(())
         };
-        let fired = self.wait_for(ASKED + SETTLE, has_fired).await;
+        let fired = self.wait_for(2 * ASKED, has_fired).await;
         fired.ok_or_else(|| why_not.to_owned())
     }
 

@@ -65,10 +65,12 @@ fn prepares(newest_first: &[&Held], numbers: Numbers) -> Option<Vec<Held>> {
         (place, told) = (last, committed.max(told));
     }
     if let Some(committed) = numbers.committed.filter(|committed| told < *committed) {
+        let last = chosen.last().cloned();
         chosen.push(newest(
             newest_first,
             |body| matches!(body, Body::Commit { upto } if upto.0 == committed),
         )?);
+        chosen.extend(last); // The answer says what the replica has made of both.
     }
     Some(chosen)
 }
