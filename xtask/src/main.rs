@@ -25,6 +25,14 @@ const PLANTED: [&str; 4] = [
     "target/planted",
 ];
 
+/// What the build adds that plays planted bugs in the simulator.
+const PLANTED_SIMULATED: [&str; 4] = [
+    "--config",
+    "target.'cfg(all())'.rustflags=['--cfg','madsim','--cfg','planted']",
+    "--target-dir",
+    "target/travel",
+];
+
 #[derive(Parser)]
 #[command(about = "The project's own commands.")]
 struct Cli {
@@ -79,6 +87,11 @@ fn main() -> anyhow::Result<()> {
                 "lints, with planted bugs",
                 built_with(&PLANTED, "clippy", &packages),
             )?;
+            let packages = ["-p", "scenarios", "--all-targets", "--", "-Dwarnings"];
+            step(
+                "lints, with planted bugs, simulated",
+                built_with(&PLANTED_SIMULATED, "clippy", &packages),
+            )?;
             test()?;
             let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
             docs.env("RUSTDOCFLAGS", "-Dwarnings");
@@ -114,6 +127,22 @@ fn test() -> anyhow::Result<()> {
                 "--release",
                 "-p",
                 "model",
+                "--test",
+                "planted",
+                "--",
+                "--nocapture",
+            ],
+        ),
+    )?;
+    step(
+        "planted bugs, in the simulator",
+        built_with(
+            &PLANTED_SIMULATED,
+            "test",
+            &[
+                "--release",
+                "-p",
+                "scenarios",
                 "--test",
                 "planted",
                 "--",
