@@ -110,6 +110,9 @@ fn test() -> anyhow::Result<()> {
     // The model visits millions of states. That the plain protocol loses a write is one of these tests.
     let model = ["test", "--release", "-p", "model"];
     step("tests, model", cargo(&model))?;
+    // Its exit code says that everything was visited, holds, and was reached.
+    let quick = ["model", "check", "--preset", "quick"];
+    step("the model, complete within the quick bounds", cargo(&quick))?;
     step(
         "tests, simulated",
         built_with(

@@ -9,6 +9,7 @@ mod durability;
 mod election;
 mod fencing;
 mod follower;
+mod forgetful;
 mod read;
 mod renamed;
 mod rollback;

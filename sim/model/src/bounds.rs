@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::wal::WRITES_MAX;
 
 /// The most voters: with more, nothing is explored completely.
-const REPLICAS_MAX: u8 = 5;
+pub const REPLICAS_MAX: usize = 5;
 /// The most of anything else.
 const BUDGET_MAX: u8 = 9;
 
@@ -98,7 +98,7 @@ impl Bounds {
                 most: most.into(),
             })
         };
-        in_range("replicas", self.replicas, 1, REPLICAS_MAX)?;
+        in_range("replicas", self.replicas, 1, REPLICAS_MAX as u8)?;
         in_range("quorum", self.quorum, 1, self.replicas)?;
         in_range("writes", self.writes, 0, WRITES_MAX)?;
         in_range("epochs", self.epochs, 1, BUDGET_MAX)?;

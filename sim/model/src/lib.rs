@@ -12,6 +12,7 @@ mod cpu;
 pub mod diagram;
 pub mod error;
 pub mod exploration;
+mod forgetting;
 pub mod known;
 pub mod ledger;
 pub mod marks;

@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// States are made and dropped by the million.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     model::cli::main()
 }

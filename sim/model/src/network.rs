@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use kv_core::{Body, Epoch, Message, NodeId, Offset};
+use kv_core::{Body, Epoch, Message, NodeId, Offset, Version};
 
 use crate::shared::Shared;
 
@@ -48,9 +48,19 @@ impl Envelope {
 }
 
 /// All messages that may still arrive, in a canonical order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Network {
     envelopes: Vec<Shared<Envelope>>,
+}
+
+/// With room for what a turn sends.
+impl Clone for Network {
+    fn clone(&self) -> Self {
+        const MORE: usize = 3;
+        let mut envelopes = Vec::with_capacity(self.envelopes.len() + MORE);
+        envelopes.extend_from_slice(&self.envelopes);
+        Self { envelopes }
+    }
 }
 
 impl Network {
@@ -69,13 +79,16 @@ impl Network {
 
     /// Whether a message, or one that covers it, is there, or need not be.
     #[must_use]
-    pub fn has_sent(&self, from: NodeId, to: NodeId, message: &Message) -> bool {
-        matches!(message.body, Body::Stale { .. })
-            || self.envelopes.iter().any(|known| {
-                (known.from, known.to, known.message.epoch) == (from, to, message.epoch)
-                    && (known.message.body == message.body
-                        || says(&known.message.body, &message.body))
-            })
+    pub fn has_sent(&self, envelope: &Shared<Envelope>) -> bool {
+        let is_there = || self.envelopes.contains(envelope);
+        let is_covered = || self.envelopes.iter().any(|known| covers(known, envelope));
+        match envelope.message.body {
+            Body::Stale { .. } => true,
+            Body::Prepared { .. } | Body::Committed { .. } | Body::Commit { .. } => {
+                is_there() || is_covered()
+            }
+            _ => is_there(),
+        }
     }
 
     /// Whether `Prepare`s with these entries of a writer's log are there.
@@ -107,7 +120,7 @@ impl Network {
     }
 
     /// Puts a message in that is not there, and makes one of those that say the same.
-    pub fn post(&mut self, mut envelope: Envelope, merges: bool) {
+    pub fn post(&mut self, mut envelope: Shared<Envelope>, merges: bool) {
         while merges
             && let Some((place, union)) = self
                 .envelopes
@@ -116,18 +129,33 @@ impl Network {
                 .find_map(|(place, known)| Some((place, union(known, &envelope)?)))
         {
             self.envelopes.remove(place);
-            envelope = union;
+            envelope = Shared::new(union);
         }
         self.envelopes.retain(|known| !covers(&envelope, known));
         let place = self
             .envelopes
             .partition_point(|known| order(known, &envelope) == Ordering::Less);
-        self.envelopes.insert(place, Shared::new(envelope));
+        self.envelopes.insert(place, envelope);
     }
 
     /// Takes a message out.
-    pub fn remove(&mut self, envelope: &Envelope) {
-        self.envelopes.retain(|known| **known != *envelope);
+    pub fn remove(&mut self, envelope: &Shared<Envelope>) {
+        self.envelopes.retain(|known| known != envelope);
+    }
+
+    /// Leaves out of the `Prepare`s the entries up to where their receivers have them for good.
+    pub fn trim(&mut self, holds_upto: impl Fn(&Envelope) -> Option<Version>) {
+        for known in &mut self.envelopes {
+            if let Some(upto) = holds_upto(known) {
+                let mut envelope = Envelope::clone(known);
+                if let Body::Prepare { prev, entries, .. } = &mut envelope.message.body {
+                    entries.retain(|entry| entry.version.offset > upto.offset);
+                    *prev = upto;
+                }
+                *known = Shared::new(envelope);
+            }
+        }
+        self.envelopes.sort_by(|one, other| order(one, other));
     }
 
     /// Leaves out what does not matter any more.

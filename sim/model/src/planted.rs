@@ -182,6 +182,11 @@ pub(crate) fn learns_at_once() -> bool {
     !planted(Bug::LooksBeforeReading)
 }
 
+/// Whether a `Prepare` of what a member has changes nothing (R4).
+pub(crate) fn keeps_what_is_held() -> bool {
+    !planted(Bug::PrepareShortens)
+}
+
 impl System {
     /// Whether what is only noted happens at once. A member that accepts lower epochs (R3) goes to and fro between two writers.
     pub(crate) fn settles(&self) -> bool {

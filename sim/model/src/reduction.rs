@@ -8,20 +8,23 @@
 //!   an entry that it should have known to be committed is lost to the writer that told it, too.
 //! - **An answer that has arrived** is not kept: its second arrival finds the greatest numbers noted already.
 
-use kv_core::{Body, NodeId};
+use kv_core::{Body, Message, NodeId};
 
 use crate::action::{Action, Event, Sync};
-use crate::memo;
+use crate::memo::Disk;
 use crate::network::Envelope;
 use crate::planted;
 use crate::service::place;
 use crate::shared::Shared;
-use crate::state::State;
-use crate::system::System;
+use crate::state::{Member, State};
+use crate::system::{System, arrival};
 
-/// Whether a second arrival changes nothing.
+/// Whether a message arrives whose second arrival changes nothing.
 #[must_use]
-pub fn is_settled_by_arriving(envelope: &Envelope) -> bool {
+pub fn settles_by_arriving(event: &Event) -> bool {
+    let Event::Deliver(envelope, _) = event else {
+        return false;
+    };
     matches!(
         envelope.message.body,
         Body::Prepared { .. } | Body::Committed { .. } | Body::Refused { .. } | Body::Sealed { .. }
@@ -29,23 +32,40 @@ pub fn is_settled_by_arriving(envelope: &Envelope) -> bool {
 }
 
 impl System {
-    /// Lets happen what only is noted, after a turn of `node`, and tells it to `tell`.
+    /// Lets happen what only is noted, after a turn of `node`, tells it to `tell`, and leaves out what makes no difference. Nothing,
+    /// where nothing has changed in the end.
     pub(crate) fn settle(
         &self,
         before: &State,
         mut state: State,
         node: NodeId,
+        tell: impl FnMut(&Event),
+    ) -> Option<State> {
+        if self.settles() {
+            self.note_at_once(before, &mut state, node, tell);
+        }
+        if self.bounds.prunes() {
+            self.forget(&mut state);
+        }
+        (state != *before).then_some(state)
+    }
+
+    fn note_at_once(
+        &self,
+        before: &State,
+        state: &mut State,
+        node: NodeId,
         mut tell: impl FnMut(&Event),
-    ) -> State {
+    ) {
         if state.service != before.service && planted::learns_at_once() {
             for reader in state.nodes().filter(|reader| *reader != node) {
-                self.adopt(&mut state, Event::Learn(reader), &mut tell);
+                self.adopt(state, Event::Learn(reader), &mut tell);
             }
         }
         for node in state.nodes() {
             let registered = state.service.sessions[place(node)];
             if registered != state.member(node).replica.session() {
-                self.adopt(&mut state, Event::Expire(node), &mut tell);
+                self.adopt(state, Event::Expire(node), &mut tell);
             }
         }
         let mut changed = [Some(node), None];
@@ -70,31 +90,36 @@ impl System {
                 .collect();
             changed = [None, None];
             for envelope in all {
-                let count = envelope.entry_count();
+                if !may_be_noted(&envelope, state.member(envelope.to)) {
+                    continue;
+                }
+                let count = held_count(&envelope, state.member(envelope.to));
                 let adopted = (0..=count).rev().any(|count| {
-                    let event = Event::Deliver(envelope.clone(), count);
-                    self.adopt(&mut state, event, &mut tell)
+                    let event = Event::Deliver(envelope, count);
+                    self.adopt(state, event, &mut tell)
                 });
                 if adopted && !changed.contains(&Some(envelope.to)) {
                     changed = [Some(envelope.to), changed[0]];
                 }
             }
         }
-        state
     }
 
     /// Lets something happen if nothing else comes of it than a note and a message.
     fn adopt(&self, state: &mut State, event: Event, tell: &mut impl FnMut(&Event)) -> bool {
-        if let Event::Deliver(envelope, count) = &event
-            && !memo::deliver(&state.member(envelope.to).replica, envelope, *count).is_quiet()
-        {
-            return false;
+        let arrival = arrival(state, &event, Disk::AtOnce);
+        if let Some(step) = &arrival {
+            let may_be_quiet = step.is_quiet() || matches!(event, Event::Learn(_));
+            let keeps = step.keeps(&state.member(event.node()).replica);
+            if !may_be_quiet || keeps && !settles_by_arriving(&event) {
+                return false;
+            }
         }
         let action = Action {
             event,
             sync: Sync::AtOnce,
         };
-        let turn = self.turn(state, &action);
+        let turn = self.turn_by(state, &action, arrival.as_deref());
         let member = state.member(action.event.node());
         let quiet = turn.filter(|turn| {
             let keeps_role = turn.member.replica.role_of() == member.replica.role_of();
@@ -111,4 +136,29 @@ impl System {
             None => false,
         }
     }
+}
+
+/// Whether a message could be one that is only noted. Most are not, and plainly so: entries that are to be appended, a promise that is
+/// to be raised, what is known. (What this says no to is an action of its own.)
+fn may_be_noted(envelope: &Envelope, member: &Member) -> bool {
+    let Message { epoch, body } = &envelope.message;
+    let replica = &member.replica;
+    match body {
+        Body::Prepare { .. } | Body::Seal if replica.promised() < *epoch => false,
+        Body::Seal => !member.unsynced.is_empty(),
+        Body::Commit { upto } => replica.committed() < *upto,
+        _ => true,
+    }
+}
+
+/// How many entries of a `Prepare` its receiver has.
+fn held_count(envelope: &Envelope, member: &Member) -> usize {
+    let Body::Prepare { entries, .. } = &envelope.message.body else {
+        return 0;
+    };
+    let log = member.replica.log();
+    entries
+        .iter()
+        .take_while(|entry| log.holds(entry.version))
+        .count()
 }

@@ -1,20 +1,57 @@
-//! A part of a state that many states share: it is hashed once, and cloned by counting.
+//! A part of a state that very many states share: it is kept and hashed once, and copied as a reference.
+//!
+//! A part lives as long as the process. An exploration keeps all that it has visited anyway, and there are far fewer parts than
+//! states: what is copied, compared and hashed with each state are a few words.
 
-use std::hash::{Hash, Hasher};
+use std::cell::RefCell;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 
 use ahash::RandomState;
+use kv_core::{Replica, ShardRecord};
+use nohash_hasher::IntMap;
 
-/// A value with its hash. Two states that differ in one member share all the others.
-#[derive(Debug)]
-pub struct Shared<T>(Arc<Hashed<T>>);
+use crate::ledger::Ledger;
+use crate::network::{Envelope, Network};
+use crate::service::Service;
+use crate::state::Member;
 
+/// A value with its hash. Two of the same hash are taken for equal, as stateright takes whole states.
 #[derive(Debug)]
-struct Hashed<T> {
+pub struct Shared<T: 'static> {
     hash: u64,
-    value: T,
+    value: &'static T,
 }
+
+/// Something that is kept once for each thread.
+pub trait Kept: Hash + Sized + 'static {
+    /// Looks for the value of a hash, and keeps this one where there is none.
+    fn keep(hash: u64, value: Box<Self>) -> &'static Self;
+}
+
+macro_rules! kept {
+    ($($part:ty),* $(,)?) => {$(
+        impl Kept for $part {
+            fn keep(hash: u64, value: Box<Self>) -> &'static Self {
+                thread_local! {
+                    static KNOWN: RefCell<IntMap<u64, &'static $part>> = RefCell::default();
+                }
+                KNOWN.with_borrow_mut(|known| *known.entry(hash).or_insert_with(|| Box::leak(value)))
+            }
+        }
+    )*};
+}
+
+kept!(
+    Envelope,
+    Ledger,
+    Member,
+    Network,
+    Replica,
+    Service,
+    ShardRecord
+);
 
 /// The hash of a value: the same in every run.
 pub fn hash_of<T: Hash>(value: &T) -> u64 {
@@ -22,74 +59,81 @@ pub fn hash_of<T: Hash>(value: &T) -> u64 {
     RandomState::with_seeds(KEYS[0], KEYS[1], KEYS[2], KEYS[3]).hash_one(value)
 }
 
-impl<T: Hash> Shared<T> {
+impl<T: Kept> Shared<T> {
     /// Shares a value.
     pub fn new(value: T) -> Self {
-        let hash = hash_of(&value);
-        Self(Arc::new(Hashed { hash, value }))
+        Self::of(Box::new(value))
     }
 
+    fn of(value: Box<T>) -> Self {
+        let hash = hash_of(&*value);
+        let value = T::keep(hash, value);
+        Self { hash, value }
+    }
+}
+
+impl<T> Shared<T> {
     /// Its hash.
     pub fn hash_value(&self) -> u64 {
-        self.0.hash
+        self.hash
     }
 }
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        *self
     }
 }
+
+impl<T> Copy for Shared<T> {}
 
 impl<T> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0.value
+        self.value
     }
 }
 
 impl<T> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        hasher.write_u64(self.0.hash);
+        hasher.write_u64(self.hash);
     }
 }
 
-impl<T: PartialEq> PartialEq for Shared<T> {
+impl<T> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.hash == other.0.hash && self.0.value == other.0.value)
+        self.hash == other.hash
     }
 }
 
-impl<T: Eq> Eq for Shared<T> {}
+impl<T> Eq for Shared<T> {}
 
 /// A shared part while a state is made from another: it is cloned when it is first written to.
 #[derive(Debug)]
-pub enum Part<T> {
+pub enum Part<T: 'static> {
     /// As it was.
     Old(Shared<T>),
     /// Written to.
-    New {
-        /// What it was.
-        old: Shared<T>,
-        /// What it is.
-        new: Box<T>,
-    },
+    New(Box<T>),
 }
 
-impl<T: Hash + PartialEq> Part<T> {
+impl<T: Kept> Part<T> {
     /// A part of the state before.
-    pub fn new(old: &Shared<T>) -> Self {
-        Self::Old(old.clone())
+    pub fn new(old: Shared<T>) -> Self {
+        Self::Old(old)
     }
 
-    /// The part of the state after: the old one, where it is equal.
+    /// Whether it was written to.
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::New(_))
+    }
+
+    /// The part of the state after.
     pub fn finish(self) -> Shared<T> {
         match self {
             Self::Old(old) => old,
-            Self::New { old, new } if *old == *new => old,
-            Self::New { new, .. } => Shared::new(*new),
+            Self::New(new) => Shared::of(new),
         }
     }
 }
@@ -100,7 +144,7 @@ impl<T> Deref for Part<T> {
     fn deref(&self) -> &T {
         match self {
             Self::Old(old) => old,
-            Self::New { new, .. } => new,
+            Self::New(new) => new,
         }
     }
 }
@@ -108,14 +152,10 @@ impl<T> Deref for Part<T> {
 impl<T: Clone> DerefMut for Part<T> {
     fn deref_mut(&mut self) -> &mut T {
         if let Self::Old(old) = self {
-            let new = Box::new(T::clone(old));
-            *self = Self::New {
-                old: old.clone(),
-                new,
-            };
+            *self = Self::New(Box::new(T::clone(old)));
         }
         match self {
-            Self::New { new, .. } => new,
+            Self::New(new) => new,
             Self::Old(_) => unreachable!("it was just written to"),
         }
     }

@@ -1,14 +1,15 @@
 //! One state of the whole: the members with their disks, the network, the coordination service, what was promised, and how
 //! much of each bound is left.
 
+use arrayvec::ArrayVec;
 use kv_core::{NodeId, Offset, Replica, ShardRecord};
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, REPLICAS_MAX};
 use crate::ledger::{Broken, Ledger};
 use crate::network::Network;
 use crate::service::{Service, place};
 use crate::shared::Shared;
-use crate::wal::{Disk, Durable, Item};
+use crate::wal::{Disk, Durable, Items};
 
 /// One member: the real replica, and what its driver keeps for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +21,7 @@ pub struct Member {
     /// How many sessions it has had.
     pub sessions: u8,
     /// The log as it was written; the disk may lack its end.
-    pub log: Vec<Item>,
+    pub log: Items,
     /// What would survive a crash.
     pub disk: Disk,
     /// What was asked to be made durable and is not, oldest first.
@@ -73,11 +74,14 @@ impl Left {
     }
 }
 
+/// The members, n1 first.
+pub type Members = ArrayVec<Shared<Member>, REPLICAS_MAX>;
+
 /// The whole.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct State {
     /// The members, n1 first.
-    pub members: Vec<Shared<Member>>,
+    pub members: Members,
     /// The messages.
     pub network: Shared<Network>,
     /// The coordination service.

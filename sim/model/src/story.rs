@@ -44,12 +44,9 @@ impl Step {
         let at_once = turn.finish()?;
         let sent = sent_between(before, &at_once);
         let mut followed = Vec::new();
-        let after = match system.settles() {
-            true => system.settle(before, at_once.clone(), action.event.node(), |event| {
-                followed.push(event.clone());
-            }),
-            false => at_once.clone(),
-        };
+        let after = system.settle(before, at_once.clone(), action.event.node(), |event| {
+            followed.push(event.clone());
+        })?;
         let broken = Promise::ALL
             .into_iter()
             .filter(|promise| after.broken.has(*promise) && !before.broken.has(*promise))

@@ -8,19 +8,21 @@
 //! ([`Event::Mirrored`](crate::action::Event::Mirrored)). With three candidates or more the one in the middle is chosen under neither.
 
 use std::cell::RefCell;
-use std::hash::Hash;
 
+use arrayvec::ArrayVec;
 use kv_core::{Names, NodeId, SessionId};
+use nohash_hasher::IntMap;
 
+use crate::bounds::REPLICAS_MAX;
 use crate::ledger::Ledger;
 use crate::network::{Envelope, Network};
 use crate::service::{Service, place, renamed_session};
-use crate::shared::{Shared, hash_of};
+use crate::shared::{Kept, Shared, hash_of};
 use crate::state::{Member, State};
 
 /// New places for the members: the member at place `i` goes to place `0[i]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Permutation(Vec<usize>);
+pub struct Permutation(ArrayVec<usize, REPLICAS_MAX>);
 
 impl Permutation {
     /// The one that turns the order round.
@@ -42,6 +44,15 @@ impl Permutation {
         renamed_session(session, |node| self.node(node))
     }
 
+    /// A number of its own, with bits all over.
+    fn code(&self) -> u64 {
+        let digits = self
+            .0
+            .iter()
+            .fold(1, |code, place| code * 8 + *place as u64);
+        digits.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     fn is_identity(&self) -> bool {
         self.0.iter().enumerate().all(|(from, to)| from == *to)
     }
@@ -58,10 +69,10 @@ impl Permutation {
 /// The state that stands for all that are the same under other names.
 #[must_use]
 pub fn representative(state: &State) -> State {
-    let mut order: Vec<usize> = (0..state.members.len()).collect();
-    let looks: Vec<u64> = state.members.iter().map(look).collect();
+    let mut order: ArrayVec<usize, REPLICAS_MAX> = (0..state.members.len()).collect();
+    let looks: ArrayVec<u64, REPLICAS_MAX> = state.members.iter().map(look).collect();
     order.sort_by_key(|place| looks[*place]);
-    let mut places = vec![0; order.len()];
+    let mut places = order.clone();
     for (to, from) in order.iter().enumerate() {
         places[*from] = to;
     }
@@ -125,20 +136,20 @@ fn look(member: &Shared<Member>) -> u64 {
     })
 }
 
-type Known<T> = ahash::HashMap<(u64, Permutation), Shared<T>>;
+type Known<T> = IntMap<u64, Shared<T>>;
 
 /// So many renamed parts are remembered by each thread; then it begins anew.
 const KNOWN_MAX: usize = 200_000;
 
 thread_local! {
-    static LOOKS: RefCell<ahash::HashMap<u64, u64>> = RefCell::default();
+    static LOOKS: RefCell<IntMap<u64, u64>> = RefCell::default();
     static MEMBERS: RefCell<Known<Member>> = RefCell::default();
     static NETWORKS: RefCell<Known<Network>> = RefCell::default();
     static SERVICES: RefCell<Known<Service>> = RefCell::default();
     static LEDGERS: RefCell<Known<Ledger>> = RefCell::default();
 }
 
-fn remember<T: Hash>(
+fn remember<T: Kept>(
     known: &mut Known<T>,
     part: &Shared<T>,
     names: &Permutation,
@@ -147,11 +158,10 @@ fn remember<T: Hash>(
     if known.len() > KNOWN_MAX {
         known.clear();
     }
-    let key = (part.hash_value(), names.clone());
-    known
+    let key = part.hash_value() ^ names.code();
+    *known
         .entry(key)
         .or_insert_with(|| Shared::new(rename(part, names)))
-        .clone()
 }
 
 fn renamed_member(member: &Member, names: &Permutation) -> Member {

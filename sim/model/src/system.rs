@@ -1,6 +1,7 @@
 //! The model: which states there are at first, what can happen in each, and what comes of it.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use kv_core::{
@@ -14,14 +15,14 @@ use crate::bounds::Bounds;
 use crate::error::Error;
 use crate::ledger::{Broken, Ledger, Promise};
 use crate::marks::{Mark, Marks};
-use crate::memo;
+use crate::memo::{self, Disk, Step};
 use crate::network::Network;
-use crate::reduction::is_settled_by_arriving;
+use crate::reduction::settles_by_arriving;
 use crate::service::{Service, place};
 use crate::shared::Shared;
 use crate::state::{Left, Member, State};
 use crate::turn::{SHARD, Turn};
-use crate::wal::{Disk, set};
+use crate::wal::{self, Items, set};
 
 /// The requests of reads stand above those of writes.
 const READS_FROM: u64 = 100;
@@ -51,11 +52,23 @@ impl System {
         })
     }
 
-    /// What happens in one action, with the words for it; nothing where it changes nothing.
+    /// What happens in one action, with the words for it; nothing where that is nothing.
     pub fn turn<'a>(&'a self, state: &'a State, action: &Action) -> Option<Turn<'a>> {
-        if self.is_idle(state, &action.event) {
-            return None;
-        }
+        let disk = match action.sync {
+            Sync::AtOnce => Disk::AtOnce,
+            Sync::Later | Sync::Never => Disk::Later,
+        };
+        let arrival = arrival(state, &action.event, disk);
+        self.turn_by(state, action, arrival.as_deref())
+    }
+
+    /// The same; if something arrives, with the step that it leads to.
+    pub(crate) fn turn_by<'a>(
+        &'a self,
+        state: &'a State,
+        action: &Action,
+        arrival: Option<&Step>,
+    ) -> Option<Turn<'a>> {
         let node = action.event.node();
         let mut turn = Turn::new(
             &self.bounds,
@@ -70,11 +83,11 @@ impl System {
             Sync::Never => turn.left.crashes = turn.left.crashes.checked_sub(1)?,
         }
         match &action.event {
-            Event::Deliver(envelope, count) => {
-                if self.bounds.prunes() && is_settled_by_arriving(envelope) {
+            Event::Deliver(envelope, _) => {
+                if self.bounds.prunes() && settles_by_arriving(&action.event) {
                     turn.network.remove(envelope);
                 }
-                turn.deliver(envelope, *count);
+                turn.arrive(arrival?);
             }
             Event::Mirrored(envelope) => turn.deliver_mirrored(envelope),
             Event::Write(_) => {
@@ -115,7 +128,7 @@ impl System {
                 turn.input(Input::Session(None));
                 turn.register();
             }
-            Event::Learn(_) => turn.learn(),
+            Event::Learn(_) => turn.arrive(arrival?),
             Event::Crash(_) => {
                 turn.left.crashes = turn.left.crashes.checked_sub(1)?;
                 turn.crash();
@@ -154,19 +167,25 @@ impl System {
     }
 }
 
-impl System {
-    /// Whether it plainly changes nothing: most of what could arrive has arrived before.
-    fn is_idle(&self, state: &State, event: &Event) -> bool {
-        let step = match event {
-            Event::Deliver(envelope, _) if is_settled_by_arriving(envelope) => return false,
-            Event::Deliver(envelope, count) => {
-                memo::deliver(&state.member(envelope.to).replica, envelope, *count)
-            }
-            Event::Learn(node) => memo::learn(&state.member(*node).replica, &state.service),
-            _ => return false,
-        };
-        step.is_idle(&state.member(event.node()).replica, &state.network)
+/// The step that a message, or the record, leads to.
+pub(crate) fn arrival(state: &State, event: &Event, disk: Disk) -> Option<Rc<Step>> {
+    let member = state.member(event.node());
+    let disk = match member.unsynced.is_empty() {
+        true => disk,
+        false => Disk::Later,
+    };
+    let replica = &member.replica;
+    match event {
+        Event::Deliver(envelope, count) => Some(memo::deliver(replica, envelope, *count, disk)),
+        Event::Learn(_) => Some(memo::learn(replica, &state.service, disk)),
+        _ => None,
     }
+}
+
+/// Whether an event plainly changes nothing: most of what could arrive has arrived before.
+fn is_idle(state: &State, event: &Event, arrival: &Step) -> bool {
+    !settles_by_arriving(event)
+        && arrival.is_idle(&state.member(event.node()).replica, &state.network)
 }
 
 impl Model for System {
@@ -182,30 +201,31 @@ impl Model for System {
             return;
         }
         let mut add = |event: Event| {
-            let may_ask = !matches!(
+            let mut may_ask = !matches!(
                 event,
                 Event::Sync(_) | Event::Crash(_) | Event::Read(_) | Event::Rollback(_)
             );
+            if let Some(arrival) = arrival(state, &event, Disk::AtOnce) {
+                if is_idle(state, &event, &arrival) {
+                    return;
+                }
+                may_ask = arrival.may_ask_disk();
+            }
+            let mut push = |sync: Sync| {
+                let event = event.clone();
+                actions.push(Action { event, sync });
+            };
             if may_ask && state.left.slow_syncs > 0 {
-                actions.push(Action {
-                    event: event.clone(),
-                    sync: Sync::Later,
-                });
+                push(Sync::Later);
             }
             if may_ask && state.left.crashes > 0 {
-                actions.push(Action {
-                    event: event.clone(),
-                    sync: Sync::Never,
-                });
+                push(Sync::Never);
             }
-            actions.push(Action {
-                event,
-                sync: Sync::AtOnce,
-            });
+            push(Sync::AtOnce);
         };
         for envelope in state.network.envelopes() {
             for count in 0..=envelope.entry_count() {
-                add(Event::Deliver(envelope.clone(), count));
+                add(Event::Deliver(*envelope, count));
             }
         }
         if self.bounds.symmetric {
@@ -214,7 +234,7 @@ impl Model for System {
                 .envelopes()
                 .iter()
                 .filter(|envelope| matches!(envelope.message.body, Body::Sealed { .. }));
-            sealed.for_each(|envelope| add(Event::Mirrored(envelope.clone())));
+            sealed.for_each(|envelope| add(Event::Mirrored(*envelope)));
         }
         for node in state.nodes() {
             let member = state.member(node);
@@ -269,10 +289,7 @@ impl Model for System {
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let next = self.turn(state, &action)?.finish()?;
-        Some(match self.settles() {
-            true => self.settle(state, next, action.event.node(), |_| {}),
-            false => next,
-        })
+        self.settle(state, next, action.event.node(), |_| {})
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -377,8 +394,8 @@ fn first_state(bounds: &Bounds, marks: &Marks) -> Result<State, Error> {
         })),
         incarnation: 0,
         sessions: 1,
-        log: Vec::new(),
-        disk: Disk::default(),
+        log: Items::new(),
+        disk: wal::Disk::default(),
         unsynced: Vec::new(),
         applied: kv_core::Offset::ZERO,
         lease: true,

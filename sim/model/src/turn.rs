@@ -17,12 +17,11 @@ use kv_core::{
 use crate::bounds::Bounds;
 use crate::ledger::{Broken, Ledger, Placed, Promise};
 use crate::marks::{Mark, Marks};
-use crate::memo;
+use crate::memo::{self, Asked, Disk, Step};
 use crate::network::{Envelope, Network};
-use crate::planted;
 use crate::service::{Service, place};
 use crate::shared::{Part, Shared};
-use crate::state::{Left, Member, State};
+use crate::state::{Left, Member, Members, State};
 use crate::symmetry::Permutation;
 use crate::wal::{Durable, Item, chain_upto, length, offset_of, range};
 
@@ -49,7 +48,7 @@ pub struct Turn<'a> {
     /// The network.
     pub network: Part<Network>,
     /// The other members, and this one as it was.
-    members: Vec<Shared<Member>>,
+    members: Members,
     /// The service.
     pub service: Part<Service>,
     /// The ledger.
@@ -71,7 +70,7 @@ impl<'a> Turn<'a> {
         node: NodeId,
         slow: bool,
     ) -> Self {
-        let member = Part::new(before.member(node));
+        let member = Part::new(*before.member(node));
         Self {
             bounds,
             marks,
@@ -83,10 +82,10 @@ impl<'a> Turn<'a> {
             is_visible: false,
             out_of_bounds: false,
             member,
-            network: Part::new(&before.network),
+            network: Part::new(before.network),
             members: before.members.clone(),
-            service: Part::new(&before.service),
-            ledger: Part::new(&before.ledger),
+            service: Part::new(before.service),
+            ledger: Part::new(before.ledger),
             left: before.left,
             broken: before.broken,
             notes: Vec::new(),
@@ -95,7 +94,10 @@ impl<'a> Turn<'a> {
 
     /// Puts an input in, and all that follows from it at once.
     pub fn input(&mut self, input: Input) {
-        self.inputs.push_back(input);
+        match self.inputs.is_empty() && !self.out_of_bounds {
+            true => self.step(input),
+            false => self.inputs.push_back(input),
+        }
         self.go_on();
     }
 
@@ -159,29 +161,31 @@ impl<'a> Turn<'a> {
 
     /// Everything that was asked for is durable.
     pub fn sync(&mut self) {
+        let synced = self.sync_disk();
+        self.inputs.push_back(Input::Synced(synced));
+    }
+
+    fn sync_disk(&mut self) -> usize {
         let unsynced = std::mem::take(&mut self.member.unsynced);
         for durable in &unsynced {
             self.member.disk.apply(durable);
         }
-        self.inputs.push_back(Input::Synced(unsynced.len()));
+        unsynced.len()
     }
 
     fn step(&mut self, input: Input) {
-        let step = memo::step(&self.member.replica, input);
+        let is_next = self.inputs.is_empty() && self.member.unsynced.is_empty();
+        let disk = match self.slow || !is_next {
+            true => Disk::Later,
+            false => Disk::AtOnce,
+        };
+        let step = memo::step(&self.member.replica, input, disk);
         self.perform_all(&step);
     }
 
-    /// A message arrives; of a `Prepare`, so many of the entries.
-    pub fn deliver(&mut self, envelope: &Shared<Envelope>, count: usize) {
-        let step = memo::deliver(&self.member.replica, envelope, count);
-        self.perform_all(&step);
-        self.go_on();
-    }
-
-    /// The member learns the record as it is now.
-    pub fn learn(&mut self) {
-        let step = memo::learn(&self.member.replica, &self.before.service);
-        self.perform_all(&step);
+    /// A message or the record arrives, which leads to this step.
+    pub(crate) fn arrive(&mut self, step: &Step) {
+        self.perform_all(step);
         self.go_on();
     }
 
@@ -193,7 +197,7 @@ impl<'a> Turn<'a> {
         self.go_on();
     }
 
-    fn perform_all(&mut self, step: &memo::Step) {
+    fn perform_all(&mut self, step: &Step) {
         let Some(replica) = &step.replica else {
             self.broken.insert(Promise::Assertions);
             self.notes.push("an assertion of the core fails".to_owned());
@@ -201,20 +205,28 @@ impl<'a> Turn<'a> {
             return;
         };
         if replica.hash_value() != self.member.replica.hash_value() {
-            self.member.replica = replica.clone();
+            self.member.replica = *replica;
         }
-        for effect in &step.effects {
-            self.perform(effect);
+        for asked in &step.asked {
+            self.perform(asked);
         }
     }
 
-    fn perform(&mut self, effect: &Effect) {
+    fn perform(&mut self, asked: &Asked) {
+        let effect = match asked {
+            Asked::Send(envelope) => return self.send(envelope),
+            Asked::Synced => {
+                self.sync_disk();
+                return;
+            }
+            Asked::Other(effect) => &**effect,
+        };
         let is_refused_lock = *effect == Effect::Lock && self.service.lock.is_some();
-        self.is_visible |= !is_refused_lock && !memo::is_note(effect, &self.member.replica);
+        self.is_visible |= !is_refused_lock && !memo::is_note(asked, &self.member.replica);
         match *effect {
             Effect::Append(ref entries) => {
                 let items: Vec<_> = entries.iter().map(Item::of).collect();
-                self.member.log.extend(&items);
+                self.member.log.extend(items.iter().copied());
                 self.ask_disk(Durable::Append(items));
             }
             Effect::Truncate { after } => {
@@ -223,7 +235,6 @@ impl<'a> Turn<'a> {
                 self.marks.hit(Mark::Truncated);
             }
             Effect::Promise(epoch) => self.ask_disk(Durable::Promise(epoch)),
-            Effect::Send { to, ref message } => self.send(to, message.clone()),
             Effect::Ship {
                 to,
                 epoch,
@@ -245,7 +256,8 @@ impl<'a> Turn<'a> {
                     entries,
                     committed,
                 };
-                self.send(to, Message { epoch, body });
+                let (from, message) = (self.node, Message { epoch, body });
+                self.send(&Shared::new(Envelope { from, to, message }));
             }
             Effect::Apply { upto } => self.apply(upto),
             Effect::Rewind { after } => self.member.applied = after.min(self.member.applied),
@@ -255,8 +267,14 @@ impl<'a> Turn<'a> {
                 }
             }
             Effect::Reply { request, reply } => self.reply(request.0, reply),
-            Effect::SetTimer(Timer::Backoff) => self.member.backs_off = self.left.retries > 0,
-            Effect::SetTimer(_) | Effect::CancelTimer(_) => {} // Timers are actions: they may fire whenever it matters.
+            Effect::SetTimer(Timer::Backoff) => {
+                if self.left.retries > 0 && !self.member.backs_off {
+                    self.member.backs_off = true;
+                }
+            }
+            Effect::Send { .. } | Effect::SetTimer(_) | Effect::CancelTimer(_) => {
+                unreachable!("a step tells them apart")
+            }
             Effect::Lock => {
                 let granted = match self.service.lock {
                     None => self.service.lock(self.node),
@@ -292,7 +310,8 @@ impl<'a> Turn<'a> {
         self.member.unsynced.push(durable);
     }
 
-    fn send(&mut self, to: NodeId, message: Message) {
+    fn send(&mut self, envelope: &Shared<Envelope>) {
+        let message = &envelope.message;
         if matches!(message.body, Body::Stale { .. }) {
             self.marks.hit(Mark::RefusedStale);
         }
@@ -312,15 +331,13 @@ impl<'a> Turn<'a> {
                     .invariants
                     .sealed(SHARD, self.node, message.epoch); // Else the disk says it as well.
             }
-            self.check_synced(&message);
+            self.check_synced(message);
             if self.member.incarnation > 0 && matches!(message.body, Body::Prepared { .. }) {
                 self.marks.hit(Mark::Restarted);
             }
         }
-        let from = self.node;
-        if !self.network.has_sent(from, to, &message) {
-            let envelope = Envelope { from, to, message };
-            self.network.post(envelope, self.bounds.prunes());
+        if !self.network.has_sent(envelope) {
+            self.network.post(*envelope, self.bounds.prunes());
         }
     }
 
@@ -499,6 +516,7 @@ impl<'a> Turn<'a> {
     /// The state after the turn; nothing, where nothing has changed.
     pub fn finish(mut self) -> Option<State> {
         if self.bounds.prunes()
+            && self.member.is_new()
             && self.member.replica.role_of().is_some()
             && self.member.unsynced.is_empty()
         {
@@ -512,9 +530,6 @@ impl<'a> Turn<'a> {
         let before = self.before;
         let mut members = self.members;
         members[place(self.node)] = self.member.finish();
-        if self.bounds.prunes() && forget_dead(&mut self.network, &members) {
-            self.marks.hit(Mark::RefusedStale);
-        }
         let state = State {
             members,
             network: self.network.finish(),
@@ -534,7 +549,7 @@ impl<'a> Turn<'a> {
         }
         let own = self.node;
         for node in self.before.nodes().filter(|node| *node != own) {
-            let other = self.members[place(node)].clone();
+            let other = self.members[place(node)];
             if may_read(&other)
                 && let Some(floor) = self.ledger.floor()
                 && !floor.is_in(&other.log, other.applied)
@@ -578,36 +593,4 @@ fn may_read(member: &Member) -> bool {
     let replica = &member.replica;
     let fresh = member.lease || kv_core::planted::planted(Bug::NoFreshLook);
     replica.writer_of().is_some() && (replica.is_plain() || (replica.holds_lease() && fresh))
-}
-
-/// Leaves out the messages to which their receivers cannot listen any more: of an epoch below a promise that is on disk (R3), and
-/// answers to a writer or an elector that is none of that epoch any more (a process is it once, R1). Says whether a writer would have
-/// been refused.
-fn forget_dead(network: &mut Part<Network>, members: &[Shared<Member>]) -> bool {
-    let matters = |envelope: &Envelope| {
-        let member = &members[place(envelope.to)];
-        let epoch = envelope.message.epoch;
-        match envelope.message.body {
-            Body::Seal => {
-                let elector = &members[place(envelope.from)];
-                epoch >= member.disk.promised && elector.replica.sealing() == Some(epoch)
-            }
-            Body::Prepare { .. }
-            | Body::Commit { .. }
-            | Body::Confirm { .. }
-            | Body::Rollback { .. } => epoch >= member.disk.promised || !planted::keeps_promises(),
-            _ if !planted::keeps_answers_apart() => true,
-            Body::Sealed { .. } => member.replica.sealing() == Some(epoch),
-            _ => member.replica.role_of() == Some(epoch),
-        }
-    };
-    let stale = |envelope: &&Shared<Envelope>| {
-        let is_prepare = matches!(envelope.message.body, Body::Prepare { .. });
-        is_prepare && !matters(envelope)
-    };
-    let forgets_stale = network.envelopes().iter().any(|envelope| stale(&envelope));
-    if !network.envelopes().iter().all(|envelope| matters(envelope)) {
-        network.retain(matters);
-    }
-    forgets_stale
 }

@@ -1,5 +1,6 @@
 //! A member's disk: the log as it was written, and what of it is durable.
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use kv_core::invariants::chain;
 use kv_core::{Entry, Epoch, Log, Offset, Operation, Version};
@@ -65,23 +66,39 @@ pub enum Durable {
     Promise(Epoch),
 }
 
+/// The most entries that a log can have: every write, and an `EpochStart` for every epoch (where a bug is planted, for every restart too).
+const ENTRIES_MAX: usize = 32;
+
+/// A log in small, from offset 1.
+pub type Items = ArrayVec<Item, ENTRIES_MAX>;
+
 /// What would survive a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Disk {
     /// The promise.
     pub promised: Epoch,
-    /// The log, from offset 1.
-    pub log: Vec<Item>,
+    /// The log.
+    pub log: Items,
 }
 
 impl Disk {
     /// Makes something durable.
     pub fn apply(&mut self, durable: &Durable) {
         match durable {
-            Durable::Append(items) => self.log.extend(items),
+            Durable::Append(items) => self.log.extend(items.iter().copied()),
             Durable::Truncate(after) => self.log.truncate(length(*after)),
             Durable::Promise(epoch) => self.promised = *epoch,
         }
+    }
+
+    /// Whether the entry of that name, or the beginning, is in the log.
+    #[must_use]
+    pub fn holds(&self, name: Version) -> bool {
+        let entry = name.offset.0.checked_sub(1).map(|index| {
+            self.log
+                .get(usize::try_from(index).expect("logs are short"))
+        });
+        entry.is_none_or(|entry| entry.is_some_and(|item| u64::from(item.epoch) == name.epoch.0))
     }
 
     /// Its log, as the core recovers it.
