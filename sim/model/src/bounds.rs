@@ -65,20 +65,28 @@ impl Bounds {
         bad_clocks: false,
     };
 
-    /// What is explored at a desk: a second lost session and a second crash.
-    pub const DEEP: Self = Self {
-        crashes: 2,
-        lost_sessions: 2,
-        ..Self::QUICK
-    };
+    /// What is explored at a desk, one after the other: `QUICK` with a second lost session, with a second crash, and with four
+    /// voters. (Both at once, a second lost session and a second crash, take more memory than a desk has.)
+    pub const DEEP: [Self; 4] = [
+        Self {
+            lost_sessions: 2,
+            ..Self::QUICK
+        },
+        Self {
+            crashes: 2,
+            ..Self::QUICK
+        },
+        Self::QUICK.with_four(2),
+        Self::QUICK.with_four(3),
+    ];
 
-    /// As `QUICK`, with four voters.
+    /// With four voters.
     #[must_use]
-    pub fn four(quorum: u8) -> Self {
+    pub const fn with_four(self, quorum: u8) -> Self {
         Self {
             replicas: 4,
             quorum,
-            ..Self::QUICK
+            ..self
         }
     }
 

@@ -1,12 +1,11 @@
 //! A part of a state that very many states share: it is kept and hashed once, and copied as a reference.
 //!
-//! A part lives as long as the process. An exploration keeps all that it has visited anyway, and there are far fewer parts than
-//! states: what is copied, compared and hashed with each state are a few words.
+//! A part lives as long as the process, whichever thread has met it. An exploration keeps all that it has visited anyway, and there
+//! are far fewer parts than states: what is copied, compared and hashed with each state are a few words.
 
-use std::cell::RefCell;
-use std::hash::Hash;
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
 use ahash::RandomState;
 use kv_core::{Replica, ShardRecord};
@@ -24,20 +23,28 @@ pub struct Shared<T: 'static> {
     value: &'static T,
 }
 
-/// Something that is kept once for each thread.
+/// Something that is kept once.
 pub trait Kept: Hash + Sized + 'static {
     /// Looks for the value of a hash, and keeps this one where there is none.
     fn keep(hash: u64, value: Box<Self>) -> &'static Self;
 }
 
+/// Values by their hashes.
+type Known<T> = Mutex<IntMap<u64, &'static T>>;
+
+/// In so many parts, so that threads seldom wait for each other.
+const SHARDS: usize = 64;
+
 macro_rules! kept {
     ($($part:ty),* $(,)?) => {$(
         impl Kept for $part {
             fn keep(hash: u64, value: Box<Self>) -> &'static Self {
-                thread_local! {
-                    static KNOWN: RefCell<IntMap<u64, &'static $part>> = RefCell::default();
-                }
-                KNOWN.with_borrow_mut(|known| *known.entry(hash).or_insert_with(|| Box::leak(value)))
+                static KNOWN: [Known<$part>; SHARDS] =
+                    [const { Mutex::new(IntMap::with_hasher(BuildHasherDefault::new())) }; SHARDS];
+                // The lowest and the highest bits are those by which a map finds its places.
+                let shard = &KNOWN[(hash >> 32) as usize % SHARDS];
+                let mut known = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                known.entry(hash).or_insert_with(|| Box::leak(value))
             }
         }
     )*};
