@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use kv::config::ConfigError;
 use kv::coordination::embedded::OpenError;
 use kv::error::{Fail, NodeError};
+use kv::wal::WalError;
 
 mod arguments;
 mod cluster;
@@ -18,6 +19,7 @@ mod repl;
 mod requests;
 mod serve;
 mod show;
+mod wal;
 mod world;
 
 /// A distributed key-value store that you can take apart.
@@ -52,6 +54,7 @@ enum Command {
     Info(inspect::Info),
     Kill(inspect::Kill),
     Repl(repl::Repl),
+    Wal(wal::Wal),
 }
 
 /// Runs a command to its end.
@@ -66,6 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Info(info) => info.run().await,
         Command::Kill(kill) => kill.run().await,
         Command::Repl(repl) => repl.run().await,
+        Command::Wal(wal) => wal.run(),
     };
     ended
         .unwrap_or_else(|error| {
@@ -119,6 +123,8 @@ enum CliError {
     Node(#[from] NodeError),
     #[error(transparent)]
     Fail(#[from] Fail),
+    #[error(transparent)]
+    Wal(#[from] WalError),
     #[error("cannot use the terminal: {0}")]
     Terminal(#[from] rustyline::error::ReadlineError),
 }

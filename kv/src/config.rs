@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kv_core::{Fencing, NodeId, QuorumError, SLOT_COUNT, election_quorum};
 
+use crate::wal;
+
 /// What all nodes of a cluster agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -113,6 +115,8 @@ pub struct NodeConfig {
     pub cluster: ClusterConfig,
     /// How long things take.
     pub timing: Timing,
+    /// How its log is kept.
+    pub wal: wal::Options,
     /// Whether a client may stop the node with the `Kill` call.
     pub allow_kill: bool,
 }

@@ -40,7 +40,7 @@ impl Node {
     /// When the folder is not this node's, is locked, or is damaged; when the address cannot be bound.
     pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
         let claim = data_folder::claim(&*environment.file_system, config.id).await?;
-        let (log, log_writer, recovered) = wal::open(&*environment.file_system).await?;
+        let (log, log_writer, recovered) = wal::open(&environment.file_system, config.wal).await?;
         let engine = Box::new(MemoryEngine::new());
         let replica = Replica::new(Recovered {
             node: config.id,

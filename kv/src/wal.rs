@@ -4,10 +4,10 @@
 //!
 //! ```text
 //!              append, truncate, promise                 write, one sync for all
-//!   driver ────────► Log ──── queue of commands ────► LogWriter ────────► file
+//!   driver ────────► Log ──── queue of commands ────► LogWriter ────────► files
 //!     ▲               │ tail in memory                    │
 //!     │               └── read: from the tail, ◄──────────┤ index: offset → position
-//!     │                   older ones from the file        │
+//!     │                   older ones from the files       │
 //!     └───────────────────── Synced(commands) ◄───────────┘
 //! ```
 //!
@@ -15,9 +15,9 @@
 //! commit) and reports how many commands became durable. What is only in the queue is lost in a crash, and nothing was
 //! built on it.
 //!
-//! The file only grows: a truncation is a record like any other, and so is a promise. So bytes that were synced are never
+//! Files only grow: a truncation is a record like any other, and so is a promise. So bytes that were synced are never
 //! written again, old bytes never stand behind new ones, a reader needs no lock, and one sync covers entries and promise
-//! together, in the order in which they were asked for. `recovery.rs` says how a torn tail is told from damage.
+//! together, in the order in which they were asked for. When a file is full the log goes on in another one (`segment.rs`). `recovery.rs` says how a torn tail is told from damage.
 //!
 //! Recovery reads by R21 (`kv_core::follows`), and the log's shape is the replica's own type.
 //!
@@ -30,9 +30,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
 use tokio::sync::mpsc;
 
-use crate::fs::{File, FileSystem};
+use crate::fs::FileSystem;
 
 mod index;
+pub mod inspection;
 pub mod record;
 mod recovery;
 mod scan;
@@ -41,9 +42,10 @@ mod writer;
 
 pub use writer::{LogWriter, Synced};
 
-use index::Index;
+use index::{Index, Place, Stretch};
 use record::Refusal;
 use scan::{Scanned, Scanner};
+use segment::Segment;
 
 /// How many bytes of entries that are already in the file stay in memory too.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -107,6 +109,20 @@ pub enum WalError {
         /// Its format.
         version: u8,
     },
+    /// A file between others is not there.
+    #[error(
+        "{file} is missing, and the log cannot be read without it. Bring the folder back from a copy"
+    )]
+    Missing {
+        /// The file.
+        file: String,
+    },
+    /// There is nothing to look at.
+    #[error("{folder} has no log (`wal-0000000001`)")]
+    NoLog {
+        /// The folder.
+        folder: String,
+    },
     /// There is a log file that this program has no use for.
     #[error(
         "{file} is no log file of this version; move it away, or run the version that wrote it"
@@ -120,6 +136,21 @@ pub enum WalError {
 impl WalError {
     fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
+    }
+}
+
+/// What can be chosen about a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A file that has so many bytes is full: the next batch goes into another one.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -140,24 +171,27 @@ pub struct Recovered {
 ///
 /// # Errors
 /// When the folder fails, or the log is damaged beyond a torn tail; then the node must not serve.
-pub async fn open(file_system: &dyn FileSystem) -> Result<(Log, LogWriter, Recovered), WalError> {
-    let (name, file) = segment::open_or_begin(file_system).await?;
-    let state = recovery::recover(&name, file.as_ref()).await?;
+pub async fn open(
+    file_system: &Arc<dyn FileSystem>,
+    options: Options,
+) -> Result<(Log, LogWriter, Recovered), WalError> {
+    let segments = segment::open_or_begin(file_system.as_ref()).await?;
+    let state = recovery::recover(&segments).await?;
+    let last = segments.last().expect("a log has a file").clone();
     let recovered = Recovered {
         promised: state.promised,
         log: state.shape.clone(),
-        cut: state.cut_at.map(|byte| (name.clone(), byte)),
+        cut: state.cut_at.map(|byte| (last.name.clone(), byte)),
     };
-    let shared = Arc::new(Shared {
-        name,
-        file,
-        progress: Mutex::new(Progress {
-            index: state.index,
-            commands_written: 0,
-        }),
-    });
+    let shared = Arc::new(Shared::default());
     let (sender, commands) = mpsc::unbounded_channel();
-    let writer = LogWriter::new(Arc::clone(&shared), commands, state.end);
+    let file_system = Arc::clone(file_system);
+    let writer = LogWriter::new(file_system, options, shared.clone(), commands, last, &state);
+    *shared.progress() = Progress {
+        index: state.index,
+        segments,
+        commands_written: 0,
+    };
     let log = Log {
         shared,
         commands: sender,
@@ -179,16 +213,30 @@ enum Command {
 }
 
 /// What both halves see.
+#[derive(Default)]
 struct Shared {
-    name: String,
-    file: Arc<dyn File>,
     progress: Mutex<Progress>,
 }
 
-/// How far the writer has got, in the file though perhaps not on the disk.
+/// How far the writer has got, in the files though perhaps not on the disk.
+#[derive(Default)]
 struct Progress {
     index: Index,
+    /// In order.
+    segments: Vec<Segment>,
     commands_written: u64,
+}
+
+impl Progress {
+    /// Where to begin reading in order to find an entry that was written, and in which file.
+    fn stretch(&self, wanted: Offset) -> (Stretch, Segment) {
+        let stretch = self.index.stretch(wanted);
+        let sequence = stretch.start.1.sequence;
+        let mut segments = self.segments.iter();
+        let segment = segments.find(|segment| segment.header.sequence == sequence);
+        let segment = segment.expect("an indexed entry is in a file of the log");
+        (stretch, segment.clone())
+    }
 }
 
 impl Shared {
@@ -363,7 +411,7 @@ fn entry_bytes(entry: &Entry) -> usize {
         }
 }
 
-/// Reads entries that the writer has written, in stretches: an indexed entry and those that follow it in the file up to
+/// Reads entries that the writer has written, in stretches: an indexed entry and those that follow it in its file up to
 /// the next indexed one. A stretch may be followed in the file by entries that were truncated, which nobody asks for.
 fn read_file(
     shared: &Shared,
@@ -373,10 +421,10 @@ fn read_file(
 ) -> Result<(), WalError> {
     let mut wanted = first;
     while wanted <= last && !picked.is_full {
-        let stretch = shared.progress().index.stretch(wanted);
-        let (mut expected, position) = stretch.start;
+        let (stretch, segment) = shared.progress().stretch(wanted);
+        let (mut expected, Place { position, .. }) = stretch.start;
         let stretch_last = stretch.next.map_or(last, |next| next.previous().min(last));
-        let mut scanner = Scanner::new(shared.file.as_ref(), position, READ_CHUNK_BYTES)
+        let mut scanner = Scanner::new(segment.file.as_ref(), position, READ_CHUNK_BYTES)
             .map_err(WalError::io("read"))?;
         while expected <= stretch_last && !picked.is_full {
             let (byte, why) = match scanner.next().map_err(WalError::io("read"))? {
@@ -396,7 +444,7 @@ fn read_file(
                 Scanned::Refused { position, refusal } => (position, refusal),
                 Scanned::End { position } => (position, Refusal::Short { needed: 1 }),
             };
-            let file = shared.name.clone();
+            let file = segment.name.clone();
             return Err(WalError::Damaged { file, byte, why });
         }
         wanted = expected;

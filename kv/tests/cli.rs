@@ -38,7 +38,7 @@ fn nobody() -> String {
 fn every_command_has_a_help_with_an_example() {
     let all = stdout(&kv(&["--help"]));
     for command in [
-        "serve", "cluster", "get", "set", "delete", "slot", "info", "kill", "repl",
+        "serve", "cluster", "get", "set", "delete", "slot", "info", "kill", "repl", "wal",
     ] {
         assert!(
             all.contains(&format!("\n  {command} ")),
@@ -154,4 +154,98 @@ fn a_file_that_is_not_there_is_named() {
     let output = kv(&["set", "key", "--file", "no/such/file"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("no/such/file"));
+}
+
+/// Writes a log of a few records, in two files.
+fn write_log(folder: &std::path::Path) {
+    use kv::fs::FileSystem;
+    use kv::wal::{Options, open};
+    use kv_core::{Entry, Epoch, Offset, Operation, Version};
+    use std::sync::Arc;
+
+    let files: Arc<dyn FileSystem> = Arc::new(kv::fs::os::OsFileSystem::open(folder).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let options = Options { segment_bytes: 150 };
+        let (mut log, writer, _) = open(&files, options).await.unwrap();
+        let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        let task = tokio::spawn(writer.run(sender));
+        log.promise(Epoch(1));
+        reports.recv().await.unwrap().unwrap();
+        for (offset, value) in [(1, "one"), (2, "two")] {
+            let (key, value) = ("greeting".into(), value.into());
+            log.append(vec![Entry {
+                version: Version::new(Epoch(1), Offset(offset)),
+                operation: Operation::Set { key, value },
+            }]);
+            reports.recv().await.unwrap().unwrap();
+        }
+        drop(log);
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn a_log_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    write_log(folder.path());
+    let path = folder.path().to_str().unwrap();
+    let dump = kv(&["wal", "dump", path]);
+    assert_eq!(dump.status.code(), Some(0), "{}", stderr(&dump));
+    let text = stdout(&dump);
+    for words in [
+        "wal-0000000001",
+        "promise e1",
+        "e1.o1  set greeting = one",
+        "wal-0000000002",
+        "e1.o2  set greeting = two",
+        "the log is whole: ",
+        "2 files",
+    ] {
+        assert!(text.contains(words), "no `{words}` in:\n{text}");
+    }
+    let dump = stdout(&kv(&["wal", "dump", path, "--json"]));
+    let lines: Vec<serde_json::Value> = dump
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.last().unwrap()["outcome"], "whole");
+    let sets = lines.iter().filter(|line| line["record"] == "set");
+    let values: Vec<_> = sets.map(|line| line["value"].as_str().unwrap()).collect();
+    assert_eq!(values, ["one", "two"]);
+    let verify = kv(&["wal", "verify", path]);
+    assert_eq!(stdout(&verify).lines().count(), 1);
+
+    // One bit, in the file before the last.
+    let first = folder.path().join("wal-0000000001");
+    let mut bytes = std::fs::read(&first).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 4;
+    std::fs::write(&first, bytes).unwrap();
+    let verify = kv(&["wal", "verify", path]);
+    assert_eq!(verify.status.code(), Some(1));
+    let said = stderr(&verify);
+    assert!(
+        said.contains("wal-0000000001 is damaged at byte "),
+        "{said}"
+    );
+}
+
+#[test]
+fn where_there_is_no_log_none_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("absent");
+    for path in [folder.path(), &absent] {
+        let output = kv(&["wal", "verify", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            stderr(&output).contains("has no log"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    assert!(!absent.exists());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -52,6 +52,7 @@ async fn start(number: u64, address: &str, cluster: &ClusterConfig, service: &Em
         advertise: address.to_owned(),
         cluster: cluster.clone(),
         timing: timing(),
+        wal: kv::wal::Options::default(),
         allow_kill: false,
     };
     let environment = Environment {

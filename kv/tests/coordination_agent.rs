@@ -84,6 +84,7 @@ impl Agent {
                 backoff: TIMEOUT / 8,
                 ..Timing::default()
             },
+            wal: kv::wal::Options::default(),
             allow_kill: false,
         };
         let clock: Arc<dyn Clock> = Arc::new(Since(Instant::now()));

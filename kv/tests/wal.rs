@@ -11,14 +11,22 @@ use bytes::Bytes;
 use kv::fs::FileSystem;
 use kv::fs::memory::MemoryFileSystem;
 use kv::fs::os::OsFileSystem;
-use kv::wal::{Log, Recovered, Synced, WalError, open};
+use kv::wal::{Log, Options, Recovered, Synced, WalError, open};
 use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
 use tokio::sync::mpsc;
 
 type Reports = mpsc::UnboundedReceiver<Result<Synced, WalError>>;
 
-async fn start(folder: &dyn FileSystem) -> (Log, Reports, Recovered) {
-    let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(open(folder));
+fn in_memory() -> Arc<dyn FileSystem> {
+    Arc::new(MemoryFileSystem::default())
+}
+
+async fn start(folder: &Arc<dyn FileSystem>) -> (Log, Reports, Recovered) {
+    start_with(folder, Options::default()).await
+}
+
+async fn start_with(folder: &Arc<dyn FileSystem>, options: Options) -> (Log, Reports, Recovered) {
+    let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(open(folder, options));
     let (log, writer, recovered) = opening.await.unwrap();
     let (sender, reports) = mpsc::unbounded_channel();
     tokio::spawn(writer.run(sender));
@@ -51,7 +59,7 @@ fn all(log: &Log) -> Vec<Entry> {
 async fn what_was_synced_is_there_after_a_restart() {
     let path = tempfile::tempdir().unwrap();
     let folder: Arc<dyn FileSystem> = Arc::new(OsFileSystem::open(path.path()).unwrap());
-    let (mut log, mut reports, recovered) = start(folder.as_ref()).await;
+    let (mut log, mut reports, recovered) = start(&folder).await;
     assert_eq!(recovered, Recovered::default());
     let start_of_epoch = Entry {
         version: Version::new(Epoch(2), Offset(1)),
@@ -72,7 +80,7 @@ async fn what_was_synced_is_there_after_a_restart() {
     synced(&mut reports, 6).await;
     drop((log, reports));
 
-    let (log, _reports, recovered) = start(folder.as_ref()).await;
+    let (log, _reports, recovered) = start(&folder).await;
     let run = |epoch, first, last| (Epoch(epoch), Offset(first), Offset(last));
     let expected = Recovered {
         promised: Epoch(3),
@@ -90,8 +98,8 @@ async fn what_was_synced_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn an_append_can_be_read_before_anything_is_written() {
-    let folder = MemoryFileSystem::default();
-    let (mut log, _writer, _) = open(&folder).await.unwrap();
+    let folder = in_memory();
+    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
     log.append((1..=5).map(|offset| entry(1, offset, 100)).collect());
     log.truncate(Offset(3));
     log.append(vec![entry(2, 4, 100)]);
@@ -106,7 +114,7 @@ async fn an_append_can_be_read_before_anything_is_written() {
 
 #[tokio::test]
 async fn a_read_stays_within_its_bounds() {
-    let folder = MemoryFileSystem::default();
+    let folder = in_memory();
     let (mut log, mut reports, _) = start(&folder).await;
     log.append((1..=10).map(|offset| entry(1, offset, 1000)).collect());
     synced(&mut reports, 1).await;
@@ -136,8 +144,8 @@ async fn a_read_stays_within_its_bounds() {
 
 #[tokio::test]
 async fn what_is_not_written_yet_stays_in_memory_however_much_it_is() {
-    let folder = MemoryFileSystem::default();
-    let (mut log, _writer, _) = open(&folder).await.unwrap();
+    let folder = in_memory();
+    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
     let entries = (1..=20).map(|offset| entry(1, offset, 1_000_000));
     let entries = entries.collect::<Vec<_>>();
     for entry in &entries {
@@ -150,7 +158,7 @@ async fn what_is_not_written_yet_stays_in_memory_however_much_it_is() {
 #[tokio::test]
 async fn old_entries_are_read_from_the_file_while_the_log_goes_on() {
     const VALUE_BYTES: usize = 20_000;
-    let folder = MemoryFileSystem::default();
+    let folder = in_memory();
     let (mut log, mut reports, _) = start(&folder).await;
     let mut epochs = Vec::new();
     for round in 0..100 {
@@ -184,7 +192,7 @@ async fn old_entries_are_read_from_the_file_while_the_log_goes_on() {
 
 #[tokio::test]
 async fn the_writer_ends_with_the_log() {
-    let folder = MemoryFileSystem::default();
+    let folder = in_memory();
     let (mut log, mut reports, _) = start(&folder).await;
     log.promise(Epoch(1));
     drop(log);
@@ -195,24 +203,56 @@ async fn the_writer_ends_with_the_log() {
 #[tokio::test]
 #[should_panic(expected = "R21")]
 async fn a_gap_is_our_own_bug() {
-    let folder = MemoryFileSystem::default();
-    let (mut log, _writer, _) = open(&folder).await.unwrap();
+    let folder = in_memory();
+    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
     log.append(vec![entry(1, 2, 0)]);
 }
 
 #[tokio::test]
 #[should_panic(expected = "R21")]
 async fn a_lower_epoch_is_our_own_bug() {
-    let folder = MemoryFileSystem::default();
-    let (mut log, _writer, _) = open(&folder).await.unwrap();
+    let folder = in_memory();
+    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
     log.append(vec![entry(2, 1, 0), entry(1, 2, 0)]);
 }
 
 #[tokio::test]
 #[should_panic(expected = "never taken back")]
 async fn a_lower_promise_is_our_own_bug() {
-    let folder = MemoryFileSystem::default();
-    let (mut log, _writer, _) = open(&folder).await.unwrap();
+    let folder = in_memory();
+    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
     log.promise(Epoch(2));
     log.promise(Epoch(1));
+}
+
+#[tokio::test]
+async fn a_log_goes_on_in_the_next_file_and_is_read_across_them() {
+    let folder = in_memory();
+    let options = Options {
+        segment_bytes: 4096,
+    };
+    let mut expected = Vec::new();
+    for life in 0..3 {
+        let (mut log, mut reports, recovered) = start_with(&folder, options).await;
+        assert_eq!(recovered.cut, None);
+        assert_eq!(all(&log), expected, "life {life}");
+        for _ in 0..40 {
+            let next = log.end().offset.0 + 1;
+            let new = vec![entry(1, next, 200), entry(1, next + 1, 200)];
+            log.append(new.clone());
+            expected.extend(new);
+            synced(&mut reports, 1).await;
+        }
+        // A truncation reaches back into an earlier file.
+        expected.truncate(expected.len() - 50);
+        log.truncate(Offset(expected.len() as u64));
+        synced(&mut reports, 1).await;
+        assert_eq!(all(&log), expected);
+    }
+    let files = folder.list().unwrap();
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let bytes = folder.open(&file).unwrap().len().unwrap();
+        assert!(bytes < 4096 + 1024, "{file} has {bytes} bytes");
+    }
 }

@@ -4,12 +4,14 @@
     reason = "the whole crate is tests, helpers included"
 )]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::executor::block_on;
 use kv::fs::FileSystem;
 use kv::fs::memory::MemoryFileSystem;
 use kv::wal::record::Record;
-use kv::wal::{Recovered, WalError, open};
+use kv::wal::{Options, Recovered, WalError, open};
 use kv_core::{Entry, Epoch, Offset, Operation, Version};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -17,6 +19,10 @@ use tokio::sync::mpsc;
 
 const NAME: &str = "wal-0000000001";
 const HEADER_BYTES: usize = 64;
+
+fn in_memory() -> Arc<dyn FileSystem> {
+    Arc::new(MemoryFileSystem::default())
+}
 
 type Content = (Epoch, Vec<Entry>);
 
@@ -41,10 +47,10 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
 
 /// Writes a log; returns the file's bytes, and what the log held after each record.
 fn written(commands: &[Command]) -> (Vec<u8>, Vec<Content>) {
-    let folder = MemoryFileSystem::default();
+    let folder = in_memory();
     let mut contents = vec![Content::default()];
     for batch in commands.split(|command| matches!(command, Command::Sync)) {
-        let (mut log, writer, _) = block_on(open(&folder)).unwrap();
+        let (mut log, writer, _) = block_on(open(&folder, Options::default())).unwrap();
         for command in batch {
             let (mut promised, mut entries) = contents.last().unwrap().clone();
             match command {
@@ -101,9 +107,9 @@ fn entry(epoch: Epoch, offset: u64, value: u8) -> Entry {
 
 /// Opens a folder whose log file has these bytes. Whatever can be opened can be written to and opened again.
 fn recovered(bytes: &[u8]) -> Result<(Recovered, Content), WalError> {
-    let folder = MemoryFileSystem::default();
+    let folder = in_memory();
     folder.open(NAME).unwrap().write_at(0, bytes).unwrap();
-    let (mut log, writer, recovered) = block_on(open(&folder))?;
+    let (mut log, writer, recovered) = block_on(open(&folder, Options::default()))?;
     let entries = log.read(Offset(1), Offset(u64::MAX), usize::MAX)?;
     let content = (recovered.promised, entries);
 
@@ -113,7 +119,8 @@ fn recovered(bytes: &[u8]) -> Result<(Recovered, Content), WalError> {
     let (sender, mut reports) = mpsc::unbounded_channel();
     block_on(writer.run(sender));
     reports.try_recv().unwrap().unwrap();
-    let (log, _, again) = block_on(open(&folder)).expect("a repaired log is whole");
+    let (log, _, again) =
+        block_on(open(&folder, Options::default())).expect("a repaired log is whole");
     assert_eq!((log.end(), again.cut), (end, None));
     assert_eq!(
         log.read(Offset(1), end.offset.previous(), usize::MAX)

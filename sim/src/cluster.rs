@@ -209,6 +209,7 @@ impl Cluster {
             advertise: address,
             cluster: self.settings.cluster.clone(),
             timing: self.settings.timing.clone(),
+            wal: kv::wal::Options::default(),
             allow_kill: false,
         };
         let life_seed = mix(seed, 4, node.0 << 32 | machine.incarnation);

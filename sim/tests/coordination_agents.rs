@@ -195,6 +195,7 @@ impl Agent {
                 clock_drift_ppm_max: DRIFT_PPM as u32,
                 ..Timing::default()
             },
+            wal: kv::wal::Options::default(),
             allow_kill: false,
         };
         let clock = Drifting {

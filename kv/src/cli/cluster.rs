@@ -121,6 +121,7 @@ impl Cluster {
                 advertise: address,
                 cluster: cluster.clone(),
                 timing: Timing::default(),
+                wal: kv::wal::Options::default(),
                 allow_kill: true,
             }
         };

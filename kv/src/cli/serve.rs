@@ -6,6 +6,7 @@ use clap::Args;
 use kv::config::{ClusterConfig, NodeConfig, Timing};
 use kv::error::NodeError;
 use kv::node::Node;
+use kv::wal;
 use kv_core::{Fencing, NodeId};
 
 use super::arguments::{self, seed};
@@ -35,6 +36,9 @@ pub(super) struct Serve {
     /// The number of the node. A data folder belongs to one node for ever.
     #[arg(long, value_name = "NUMBER", value_parser = arguments::node_id, default_value = "1")]
     node_id: NodeId,
+    /// How much of the write-ahead log goes into one file, in MiB: 1 to 1024.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024), default_value = "64")]
+    wal_segment_mib: u64,
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
@@ -80,6 +84,9 @@ impl Serve {
             advertise: advertise.unwrap_or_else(|| self.listen.clone()),
             cluster: ClusterConfig::new(1, 1, 1, None, Fencing::Epoch)?,
             timing: Timing::default(),
+            wal: wal::Options {
+                segment_bytes: self.wal_segment_mib * 1024 * 1024,
+            },
             allow_kill: self.allow_kill,
         })
     }

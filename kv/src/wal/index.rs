@@ -1,7 +1,7 @@
-//! Where in the file entries lie: one in every so many bytes is known, the others follow it.
+//! Where in the files entries lie: one in every so many bytes is known, the others follow it.
 //!
-//! Invariant: where the entry at `o + 1` is not indexed, it stands behind the entry at `o` with no other entry in
-//! between. So the first entry after a truncation is always indexed.
+//! Invariant: where the entry at `o + 1` is not indexed, it stands behind the entry at `o` in the same file, with no other entry in
+//! between. So the first entry after a truncation, and the first one of a file, is always indexed.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,21 @@ use kv_core::Offset;
 /// How far apart the indexed entries are.
 const STEP_BYTES: u64 = 64 * 1024;
 
-/// A sparse map from offsets to positions in the file.
-#[derive(Debug)]
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Which file.
+    pub(super) sequence: u64,
+    /// Which byte of it.
+    pub(super) position: u64,
+}
+
+/// A sparse map from offsets to places.
+#[derive(Debug, Default)]
 pub(super) struct Index {
-    places: BTreeMap<Offset, u64>,
+    places: BTreeMap<Offset, Place>,
+    /// The file that is being written, or read.
+    sequence: u64,
     /// From this position on, the next entry is indexed.
     next_from: u64,
 }
@@ -21,24 +32,28 @@ pub(super) struct Index {
 /// An indexed entry, and the next one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
-    /// The indexed entry and its position.
-    pub(super) start: (Offset, u64),
+    /// The indexed entry and its place.
+    pub(super) start: (Offset, Place),
     /// The indexed entry after it.
     pub(super) next: Option<Offset>,
 }
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self {
-            places: BTreeMap::new(),
-            next_from: 0,
-        }
+        Self::default()
+    }
+
+    /// The entries that follow lie in this file.
+    pub(super) fn on_file(&mut self, sequence: u64) {
+        self.sequence = sequence;
+        self.next_from = 0;
     }
 
     /// The next entry of the file lies here.
     pub(super) fn on_entry(&mut self, offset: Offset, position: u64) {
         if position >= self.next_from {
-            self.places.insert(offset, position);
+            let sequence = self.sequence;
+            self.places.insert(offset, Place { sequence, position });
             self.next_from = position + STEP_BYTES;
         }
     }
@@ -52,10 +67,10 @@ impl Index {
     /// Where to begin reading in order to find an entry that was written.
     pub(super) fn stretch(&self, wanted: Offset) -> Stretch {
         let start = self.places.range(..=wanted).next_back();
-        let (&offset, &position) = start.expect("the first entry of a log is indexed");
+        let (&offset, &place) = start.expect("the first entry of a log is indexed");
         let next = self.places.range(wanted.next()..).next();
         Stretch {
-            start: (offset, position),
+            start: (offset, place),
             next: next.map(|(&offset, _)| offset),
         }
     }
@@ -65,6 +80,25 @@ impl Index {
 mod tests {
     use super::*;
 
+    fn place(sequence: u64, position: u64) -> Place {
+        Place { sequence, position }
+    }
+
+    #[test]
+    fn the_first_entry_of_a_file_is_indexed() {
+        let mut index = Index::new();
+        index.on_file(1);
+        index.on_entry(Offset(1), 100);
+        index.on_entry(Offset(2), 200);
+        index.on_file(2);
+        index.on_entry(Offset(3), 100);
+        index.on_entry(Offset(4), 200);
+        let first = index.stretch(Offset(2));
+        assert_eq!(first.start, (Offset(1), place(1, 100)));
+        assert_eq!(first.next, Some(Offset(3)));
+        assert_eq!(index.stretch(Offset(4)).start, (Offset(3), place(2, 100)));
+    }
+
     #[test]
     fn the_first_entry_after_a_truncation_is_indexed() {
         let mut index = Index::new();
@@ -72,7 +106,7 @@ mod tests {
             index.on_entry(Offset(offset), offset * 100);
         }
         let whole = Stretch {
-            start: (Offset(1), 100),
+            start: (Offset(1), place(0, 100)),
             next: None,
         };
         assert_eq!(index.stretch(Offset(7)), whole);
@@ -81,8 +115,9 @@ mod tests {
             index.on_entry(Offset(offset), offset * 100 + 1000);
         }
         let (old, new) = (index.stretch(Offset(4)), index.stretch(Offset(5)));
-        assert_eq!((old.start, old.next), ((Offset(1), 100), Some(Offset(5))));
-        assert_eq!((new.start, new.next), ((Offset(5), 1500), None));
+        assert_eq!(old.start, (Offset(1), place(0, 100)));
+        assert_eq!(old.next, Some(Offset(5)));
+        assert_eq!((new.start, new.next), ((Offset(5), place(0, 1500)), None));
         index.on_truncate(Offset(4));
         assert_eq!(index.stretch(Offset(4)), whole);
     }
@@ -94,7 +129,7 @@ mod tests {
             index.on_entry(Offset(offset), offset * 1024);
         }
         let stretch = index.stretch(Offset(200));
-        assert_eq!(stretch.start, (Offset(193), 193 * 1024));
+        assert_eq!(stretch.start, (Offset(193), place(0, 193 * 1024)));
         assert_eq!(stretch.next, Some(Offset(257)));
     }
 }

@@ -19,6 +19,9 @@
 //! ([`WalError::Damaged`]). Otherwise they stand in the last batch, and **may have been** ([`WalError::DamagedTail`]):
 //! a bit that flipped there looks the same before and after a sync.
 //!
+//! **A file after which another one was begun** was durable to its end before that, so whatever is wrong in it is damage. That nothing
+//! is missing at its end is known from the next one's header, which says what the log was before it.
+//!
 //! **What cannot be told.** (1) A disk that loses whole bytes from the end of the file after it said that they were durable
 //! leaves what a torn write leaves; they are cut. (2) A disk that writes the pages of a batch out of order may leave a
 //! hole in a batch that was never synced, with later bytes behind it; that is refused, as it may be a synced batch that
@@ -37,50 +40,44 @@ use super::WalError;
 use super::index::Index;
 use super::record::{HEAD_BYTES, Record, Refusal, SYNC_MARK_BYTES, length_of};
 use super::scan::{Scanned, Scanner};
-use super::segment::HEADER_BYTES;
+use super::segment::{HEADER_BYTES, Segment};
 use crate::fs::File;
 
 /// How much is read, searched or written at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// A replayed log file.
+/// A replayed log.
 pub(super) struct State {
     pub(super) promised: Epoch,
     pub(super) shape: Shape,
     pub(super) index: Index,
-    /// The end of the last record.
+    /// The end of the last record of the file.
     pub(super) end: u64,
     /// Where a torn tail was cut off.
     pub(super) cut_at: Option<u64>,
-    /// All before this byte is known to be durable.
+    /// All before this byte of the file is known to be durable.
     synced: u64,
 }
 
-/// Replays a file, cuts a torn tail, and makes the rest durable.
-pub(super) async fn recover(name: &str, file: &dyn File) -> Result<State, WalError> {
-    let (mut state, refusal) = replay(file).map_err(WalError::io("read"))?;
-    if let Some(why) = refusal {
-        let (file_name, byte) = (name.to_owned(), state.end);
-        match judge(file, byte).map_err(WalError::io("read"))? {
-            Judgement::Torn => state.cut_at = Some(byte),
-            Judgement::Synced => {
-                let file = file_name;
-                return Err(WalError::Damaged { file, byte, why });
-            }
-            Judgement::MaybeSynced => {
-                let file = file_name;
-                return Err(WalError::DamagedTail { file, byte, why });
-            }
+/// Replays the files of a log, cuts a torn tail off the last one, and makes the rest durable.
+pub(super) async fn recover(segments: &[Segment]) -> Result<State, WalError> {
+    let state = replay(segments, &mut |_, _, _| {})?;
+    if let Some(last) = segments.last() {
+        if let Some(byte) = state.cut_at {
+            last.file.set_len(byte).map_err(WalError::io("cut"))?;
         }
-        file.set_len(byte).map_err(WalError::io("cut"))?;
+        let file = last.file.as_ref();
+        rewrite(file, state.synced, state.end).map_err(WalError::io("write"))?;
+        file.sync().await.map_err(WalError::io("sync"))?;
     }
-    rewrite(file, state.synced, state.end).map_err(WalError::io("write"))?;
-    file.sync().await.map_err(WalError::io("sync"))?;
     Ok(state)
 }
 
-/// Reads records as long as they are accepted; says why the next one was not.
-fn replay(file: &dyn File) -> io::Result<(State, Option<Refusal>)> {
+/// Told of each record that is accepted: in which file, and at which byte.
+pub(super) type Tell<'a> = dyn FnMut(&Segment, u64, &Record<'_>) + 'a;
+
+/// Replays the files of a log, and changes nothing.
+pub(super) fn replay(segments: &[Segment], tell: &mut Tell<'_>) -> Result<State, WalError> {
     let mut state = State {
         promised: Epoch(0),
         shape: Shape::default(),
@@ -89,20 +86,73 @@ fn replay(file: &dyn File) -> io::Result<(State, Option<Refusal>)> {
         cut_at: None,
         synced: HEADER_BYTES,
     };
-    let mut scanner = Scanner::new(file, HEADER_BYTES, CHUNK_BYTES)?;
-    loop {
-        let (end, refusal) = match scanner.next()? {
-            Scanned::Record { position, record } if state.accept(position, &record) => continue,
-            Scanned::Record { position, .. } => (position, Some(Refusal::Order)),
-            Scanned::Refused { position, refusal } => (position, Some(refusal)),
-            Scanned::End { position } => (position, None),
-        };
-        state.end = end;
-        return Ok((state, refusal));
+    for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+        state.replay_sealed(segment, next, tell)?;
     }
+    if let Some(last) = segments.last() {
+        state.replay_last(last, tell)?;
+    }
+    Ok(state)
 }
 
 impl State {
+    /// Replays a file after which another one was begun: all of it had been synced by then.
+    fn replay_sealed(
+        &mut self,
+        segment: &Segment,
+        next: &Segment,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), WalError> {
+        let refusal = self.replay(segment, tell).map_err(WalError::io("read"))?;
+        let agrees = || {
+            let end = (self.shape.end(), self.promised);
+            end == (next.header.before, next.header.promised)
+        };
+        match refusal {
+            None if agrees() => Ok(()),
+            refusal => Err(WalError::Damaged {
+                file: segment.name.clone(),
+                byte: self.end,
+                why: refusal.unwrap_or(Refusal::Short { needed: 1 }),
+            }),
+        }
+    }
+
+    /// Replays the file that was written last, which a crash may have torn.
+    fn replay_last(&mut self, segment: &Segment, tell: &mut Tell<'_>) -> Result<(), WalError> {
+        let refusal = self.replay(segment, tell).map_err(WalError::io("read"))?;
+        let Some(why) = refusal else { return Ok(()) };
+        let (file, byte) = (segment.name.clone(), self.end);
+        match judge(segment.file.as_ref(), byte).map_err(WalError::io("read"))? {
+            Judgement::Torn => {
+                self.cut_at = Some(byte);
+                Ok(())
+            }
+            Judgement::Synced => Err(WalError::Damaged { file, byte, why }),
+            Judgement::MaybeSynced => Err(WalError::DamagedTail { file, byte, why }),
+        }
+    }
+
+    /// Reads records as long as they are accepted; says why the next one was not.
+    fn replay(&mut self, segment: &Segment, tell: &mut Tell<'_>) -> io::Result<Option<Refusal>> {
+        self.index.on_file(segment.header.sequence);
+        self.synced = HEADER_BYTES;
+        let mut scanner = Scanner::new(segment.file.as_ref(), HEADER_BYTES, CHUNK_BYTES)?;
+        loop {
+            let (end, refusal) = match scanner.next()? {
+                Scanned::Record { position, record } if self.accept(position, &record) => {
+                    tell(segment, position, &record);
+                    continue;
+                }
+                Scanned::Record { position, .. } => (position, Some(Refusal::Order)),
+                Scanned::Refused { position, refusal } => (position, Some(refusal)),
+                Scanned::End { position } => (position, None),
+            };
+            self.end = end;
+            return Ok(refusal);
+        }
+    }
+
     /// Takes a record in, if it follows what was taken in before.
     fn accept(&mut self, position: u64, record: &Record<'_>) -> bool {
         match *record {

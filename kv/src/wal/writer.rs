@@ -1,14 +1,19 @@
 //! The half of the log that waits for the disk: it drains the queue, writes all of it at once, and syncs once.
 //!
-//! Each batch begins with a mark that says how far the file had been synced before; recovery needs it.
+//! Each batch begins with a mark that says how far the file had been synced before; recovery needs it. A batch is never split: the
+//! next file is begun once this one is full, and durable.
 
+use std::io;
 use std::sync::Arc;
 
-use kv_core::Offset;
+use kv_core::{Epoch, Offset, Version};
 use tokio::sync::mpsc;
 
 use super::record::Record;
-use super::{Command, Shared, WalError};
+use super::recovery::State;
+use super::segment::{self, HEADER_BYTES, Header, Segment};
+use super::{Command, Options, Shared, WalError};
+use crate::fs::FileSystem;
 
 /// No more is taken from the queue for one sync once a batch has this many bytes.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -19,10 +24,16 @@ pub struct Synced(pub usize);
 
 /// The log task's half. See [`super`].
 pub struct LogWriter {
+    file_system: Arc<dyn FileSystem>,
+    segment_bytes: u64,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// The file that is being written.
+    segment: Segment,
     /// The end of the file; all before it is durable between two batches.
     end: u64,
+    /// The last entry and the promise, as the file has them.
+    written: (Version, Epoch),
     batch: Batch,
 }
 
@@ -41,14 +52,21 @@ enum Step {
 
 impl LogWriter {
     pub(super) fn new(
+        file_system: Arc<dyn FileSystem>,
+        options: Options,
         shared: Arc<Shared>,
         commands: mpsc::UnboundedReceiver<Command>,
-        end: u64,
+        segment: Segment,
+        state: &State,
     ) -> Self {
         Self {
+            file_system,
+            segment_bytes: options.segment_bytes,
             shared,
             commands,
-            end,
+            segment,
+            end: state.end,
+            written: (state.shape.end(), state.promised),
             batch: Batch::default(),
         }
     }
@@ -66,20 +84,51 @@ impl LogWriter {
     }
 
     async fn write_and_sync(&mut self, first: Command) -> Result<Synced, WalError> {
+        if self.end >= self.segment_bytes {
+            self.begin_next().await.map_err(WalError::io("begin"))?;
+        }
         self.batch.begin(self.end);
-        self.batch.add(self.end, first);
+        self.add(first);
         while self.batch.bytes.len() < BATCH_BYTES_MAX
             && let Ok(command) = self.commands.try_recv()
         {
-            self.batch.add(self.end, command);
+            self.add(command);
         }
-        let written = self.shared.file.write_at(self.end, &self.batch.bytes);
+        let written = self.segment.file.write_at(self.end, &self.batch.bytes);
         written.map_err(WalError::io("write"))?;
         self.publish();
-        let synced = self.shared.file.sync().await;
+        let synced = self.segment.file.sync().await;
         synced.map_err(WalError::io("sync"))?;
         self.end += self.batch.bytes.len() as u64;
         Ok(Synced(self.batch.commands))
+    }
+
+    /// Goes on in another file. All of this one is durable.
+    async fn begin_next(&mut self) -> io::Result<()> {
+        let (before, promised) = self.written;
+        let header = Header {
+            sequence: self.segment.header.sequence + 1,
+            before,
+            promised,
+        };
+        self.segment = segment::begin(self.file_system.as_ref(), header).await?;
+        self.end = HEADER_BYTES;
+        let mut progress = self.shared.progress();
+        progress.index.on_file(header.sequence);
+        progress.segments.push(self.segment.clone());
+        Ok(())
+    }
+
+    fn add(&mut self, command: Command) {
+        let (end, promised) = &mut self.written;
+        match &command {
+            Command::Append(entries) => {
+                *end = entries.last().map_or(*end, |entry| entry.version);
+            }
+            Command::Truncate(after) => *end = *after,
+            Command::Promise(epoch) => *promised = *epoch,
+        }
+        self.batch.add(self.end, command);
     }
 
     /// Lets readers find what was written.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use kv::wal::{Log, Synced, WalError, open};
+use kv::wal::{Log, Options, Synced, WalError, open};
 use kv_core::{Entry, Epoch, Offset, Operation, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -13,6 +13,9 @@ use sim::disk::{DirtyPages, SimDisk};
 use tokio::sync::mpsc;
 
 use crate::{disk, finish, poll_at_most};
+
+/// A batch or a few fill a file, so that crashes fall into the beginning of the next one, too.
+const SMALL_FILES: Options = Options { segment_bytes: 700 };
 
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +38,18 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    /// In small files.
     pub(crate) fn begin(disk: &SimDisk) -> Result<Self, WalError> {
-        let (log, writer, recovered) = finish(open(disk.mount().as_ref()))?;
+        Self::begin_with(disk, SMALL_FILES)
+    }
+
+    /// All in one file, so that a batch is written at the first poll.
+    pub(crate) fn begin_in_one_file(disk: &SimDisk) -> Result<Self, WalError> {
+        Self::begin_with(disk, Options::default())
+    }
+
+    fn begin_with(disk: &SimDisk, options: Options) -> Result<Self, WalError> {
+        let (log, writer, recovered) = finish(open(&disk.mount(), options))?;
         let entries = log.read(Offset(1), Offset(u64::MAX), usize::MAX)?;
         let end = entries.last().map_or(Version::ZERO, |last| last.version);
         assert_eq!(recovered.log.end(), end);
@@ -174,7 +187,7 @@ fn random_entry(rng: &mut StdRng, version: Version) -> Entry {
 /// crash the content must be one that the log had since the last report, cut at a record.
 #[test]
 fn what_was_reported_synced_survives_any_crash() {
-    let (mut cuts, mut losses, mut syncs) = (0, 0, 0);
+    let (mut cuts, mut losses, mut syncs, mut files) = (0, 0, 0, 0);
     for seed in 0..500 {
         let mut rng = StdRng::seed_from_u64(seed);
         let disk = disk(rng.random());
@@ -205,7 +218,9 @@ fn what_was_reported_synced_survives_any_crash() {
             life = next;
         }
         losses += disk.counters().operations_lost;
+        files += disk.mount().list().unwrap().len();
     }
+    assert!(files > 2_000, "vacuous: {files} files were written");
     assert!(cuts > 30, "vacuous: a torn tail was cut {cuts} times");
     assert!(losses > 500, "vacuous: {losses} operations were lost");
     assert!(syncs > 5_000, "vacuous: {syncs} commands were synced");
@@ -225,7 +240,7 @@ fn interrupted_recovery(disk: &SimDisk, rng: &mut StdRng) -> bool {
     for _ in 0..rng.random_range(0..3) {
         let steps = rng.random_range(0..5);
         let folder = disk.mount();
-        if let Some(Ok((_, _, recovered))) = poll_at_most(steps, open(folder.as_ref())) {
+        if let Some(Ok((_, _, recovered))) = poll_at_most(steps, open(&folder, SMALL_FILES)) {
             was_cut |= recovered.cut.is_some();
         }
         crash(disk, rng);
@@ -239,7 +254,7 @@ fn what_was_recovered_is_durable() {
     for seed in 0..200 {
         let mut rng = StdRng::seed_from_u64(seed);
         let disk = disk(rng.random());
-        let mut life = Life::begin(&disk).unwrap();
+        let mut life = Life::begin_in_one_file(&disk).unwrap();
         life.append(&mut rng, 3);
         life.promise(&mut rng);
         life.settle();
@@ -253,10 +268,10 @@ fn what_was_recovered_is_durable() {
             assert!(life.error.is_some(), "the sync failed");
         }
         disk.kill();
-        let recovered = Life::begin(&disk).unwrap();
+        let recovered = Life::begin_in_one_file(&disk).unwrap();
         assert_eq!(recovered.now(), life.now(), "a kill loses nothing");
         disk.power_loss();
-        let again = Life::begin(&disk).unwrap();
+        let again = Life::begin_in_one_file(&disk).unwrap();
         assert_eq!(again.now(), recovered.now(), "seed {seed}");
     }
 }
@@ -268,7 +283,10 @@ fn a_log_begins_whole_or_not_at_all() {
         let disk = disk(rng.random());
         for _ in 0..3 {
             let folder = disk.mount();
-            drop(poll_at_most(rng.random_range(0..5), open(folder.as_ref())));
+            drop(poll_at_most(
+                rng.random_range(0..5),
+                open(&folder, SMALL_FILES),
+            ));
             crash(&disk, &mut rng);
         }
         let mut life = Life::begin(&disk).unwrap();

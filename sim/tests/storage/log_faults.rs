@@ -98,6 +98,57 @@ fn a_flipped_bit_in_what_was_synced_is_never_overlooked() {
     assert!(certain > 50 && uncertain > 50, "{certain} {uncertain}");
 }
 
+/// What stands in a file after which another one was begun was synced for certain, to its last byte.
+#[test]
+fn damage_in_a_file_before_the_last_one_is_certain() {
+    for seed in 0..200 {
+        let disk = disk(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut life = life_with_entries(&disk, &mut rng);
+        for _ in 0..8 {
+            life.append(&mut rng, 4);
+            life.settle();
+        }
+        drop(life);
+        disk.power_loss();
+        let files = disk.mount().list().unwrap();
+        assert!(files.len() > 2, "vacuous: {files:?}");
+        let flip = disk
+            .flip_bit(&files[seed as usize % (files.len() - 1)])
+            .unwrap();
+        match Life::begin(&disk).err() {
+            Some(WalError::Damaged { file, byte, .. }) => {
+                assert_eq!(file, flip.file);
+                assert!(byte <= flip.byte, "{byte} {flip:?}");
+            }
+            Some(WalError::Header { file }) => assert!(file == flip.file && flip.byte < 64),
+            other => panic!("seed {seed}: {flip:?} was overlooked: {other:?}"),
+        }
+    }
+}
+
+/// A file before the last one that has lost its end, at a record, is found by what the next one says of it.
+#[test]
+fn a_file_that_lost_its_end_is_found_by_the_next_one() {
+    let disk = disk(3);
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut life = life_with_entries(&disk, &mut rng);
+    for _ in 0..8 {
+        life.append(&mut rng, 4);
+        life.settle();
+    }
+    drop(life);
+    let folder = disk.mount();
+    let first = folder.list().unwrap().remove(0);
+    folder.open(&first).unwrap().set_len(64).unwrap();
+    let error = Life::begin(&disk).err();
+    let is_named = |file: &String, byte: &u64| *file == first && *byte == 64;
+    assert!(
+        matches!(&error, Some(WalError::Damaged { file, byte, .. }) if is_named(file, byte)),
+        "{error:?}"
+    );
+}
+
 /// The planted bug has teeth: on a disk that lies about syncs, something that was reported synced is lost.
 #[test]
 fn a_lying_disk_loses_what_was_reported_synced() {
@@ -105,13 +156,15 @@ fn a_lying_disk_loses_what_was_reported_synced() {
     for seed in 0..50 {
         let disk = disk(seed);
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut life = life_with_entries(&disk, &mut rng);
+        let mut life = Life::begin_in_one_file(&disk).unwrap();
+        life.append(&mut rng, 4);
+        life.settle();
         disk.lose_syncs(true);
         life.append(&mut rng, 4);
         life.settle();
         assert_eq!(life.synced(), life.now());
         disk.power_loss();
-        lost += usize::from(Life::begin(&disk).unwrap().now() != life.now());
+        lost += usize::from(Life::begin_in_one_file(&disk).unwrap().now() != life.now());
     }
     assert!(lost > 10, "lost in {lost} of 50 seeds");
 }
