@@ -115,7 +115,7 @@ pub async fn claim(file_system: &dyn FileSystem, node: NodeId) -> Result<Guard, 
         }
         Err(error) => return Err(failed(error)),
     };
-    let names = file_system.list().map_err(failed)?;
+    let names = file_system.list("").map_err(failed)?;
     if names.iter().any(|name| name == IDENTITY) {
         let bytes = read_identity(file_system).map_err(failed)?;
         check_identity(&bytes, node, folder)?;
@@ -184,9 +184,9 @@ mod tests {
     use crate::fs::memory::MemoryFileSystem;
 
     async fn refusal(folder: &MemoryFileSystem, node: u64) -> String {
-        let before = folder.list().unwrap();
+        let before = folder.list("").unwrap();
         let error = claim(folder, NodeId(node)).await.map(|_| ()).unwrap_err();
-        assert_eq!(folder.list().unwrap(), before, "nothing was written");
+        assert_eq!(folder.list("").unwrap(), before, "nothing was written");
         let line = error.to_string();
         assert!(!line.contains('\n') && line.contains("a folder in memory"));
         line
@@ -254,6 +254,6 @@ mod tests {
         file.write_at(0, &[b'x'; 100]).unwrap();
         drop(claim(&folder, NodeId(7)).await.unwrap());
         drop(claim(&folder, NodeId(7)).await.unwrap());
-        assert_eq!(folder.list().unwrap(), [IDENTITY]);
+        assert_eq!(folder.list("").unwrap(), [IDENTITY]);
     }
 }

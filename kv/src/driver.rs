@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use crate::agent::{AgentHandle, Command, Notice};
 use crate::config::NodeConfig;
-use crate::engine::Engine;
 use crate::environment::{Clock, Environment, Transport};
 use crate::error::NodeError;
 use crate::events::{Event, Events};
 use crate::handle::{Ask, ClusterMap};
+use crate::table::Engine;
 use crate::wal::{self, Synced, WalError};
 use perform::Chains;
 use requests::Waiting;

@@ -6,7 +6,7 @@
 use kv_core::{NodeId, Slot};
 
 use crate::data_folder::DataFolderError;
-use crate::engine::EngineError;
+use crate::table::EngineError;
 use crate::wal::WalError;
 use crate::wire::WireError;
 

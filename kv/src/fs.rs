@@ -1,10 +1,13 @@
-//! The file system as a node sees it: one flat data folder that it owns alone.
+//! The file system as a node sees it: one data folder that it owns alone, with folders of files in it.
 //!
 //! Writing is buffered (the page cache), and only [`File::sync`] makes bytes durable. After a failed write or sync a
 //! file must not be used again: the kernel may have dropped the dirty pages (Rebello et al., "Can Applications Recover
 //! from fsync Failures?", ATC 2020), so a retry that succeeds proves nothing.
+//!
+//! A file's name is `name`, or `folder/name`; folders go no deeper, and come into being with their first file.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,8 +19,9 @@ pub mod os;
 /// The data folder of one node.
 ///
 /// Contract, asserted for every implementation by `conformance::check`:
-/// 1. `open` creates a missing file, empty;
-/// 2. `list` names every file, sorted;
+/// 1. `open` creates a missing file, empty, and the folder that it is in;
+/// 2. `list` names what is in a folder, sorted: for the data folder itself (`""`) files and folders; nothing for a folder
+///    that is not there;
 /// 3. `rename` replaces an existing target, atomically;
 /// 4. what `open`, `rename` and `remove` did to names survives a crash once `sync_names` returned;
 /// 5. `lock` fails with [`io::ErrorKind::WouldBlock`] while another holder of the folder lives.
@@ -25,18 +29,21 @@ pub mod os;
 pub trait FileSystem: Send + Sync {
     /// Opens a file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
-    /// The names of all files, sorted.
-    fn list(&self) -> io::Result<Vec<String>>;
+    /// What is in a folder, sorted.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Gives a file another name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Takes a file away.
+    /// Takes a file away, or a folder with all that is in it.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes the names durable: the folder itself is synced.
+    /// Makes the names durable: the folders themselves are synced.
     async fn sync_names(&self) -> io::Result<()>;
     /// Claims the folder until the returned guard is dropped.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
     /// Where the folder is, for error messages.
     fn describe(&self) -> String;
+    /// The path of a folder in it, for a library that does its own I/O; made if it is not there.
+    /// [`io::ErrorKind::Unsupported`] where there is no such thing.
+    fn real_folder(&self, name: &str) -> io::Result<PathBuf>;
 }
 
 /// One open file.
@@ -44,7 +51,7 @@ pub trait FileSystem: Send + Sync {
 /// Contract, asserted for every implementation by `conformance::check`:
 /// 1. `read_at` sees every `write_at` and `set_len` that returned before it, and returns fewer bytes than asked for only
 ///    at the end of the file;
-/// 2. once `sync` returns `Ok`, everything that was written before the call survives a crash;
+/// 2. once `sync` or `sync_now` returns `Ok`, everything that was written before the call survives a crash;
 /// 3. without it, any part of that may be lost, and the last write may be torn.
 #[async_trait]
 pub trait File: Send + Sync {
@@ -62,4 +69,6 @@ pub trait File: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes everything written so far durable.
     async fn sync(&self) -> io::Result<()>;
+    /// The same for a caller that may block: a thread of its own.
+    fn sync_now(&self) -> io::Result<()>;
 }

@@ -28,6 +28,7 @@ pub mod fs;
 pub mod handle;
 pub mod node;
 pub mod server;
+pub mod table;
 pub mod transport;
 pub mod wal;
 pub mod wire;

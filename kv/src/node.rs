@@ -9,13 +9,13 @@ use tokio::task::JoinHandle;
 use crate::agent::{AgentHandle, AgentState};
 use crate::config::NodeConfig;
 use crate::driver::{Driver, Sources};
-use crate::engine::Engine as _;
-use crate::engine::memory::MemoryEngine;
 use crate::environment::{Deliver, Environment};
 use crate::error::NodeError;
 use crate::events::Event;
 use crate::handle::NodeHandle;
 use crate::server::{self, Server, ServerEnd};
+use crate::table::Engine as _;
+use crate::table::memory::MemoryEngine;
 use crate::{data_folder, wal};
 
 /// How many requests may wait for the driver; the server waits with the rest.

@@ -34,7 +34,7 @@ impl FileSystem for Nothing {
     fn open(&self, _name: &str) -> io::Result<Arc<dyn File>> {
         Err(io::ErrorKind::Unsupported.into())
     }
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self, _folder: &str) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }
     fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
@@ -51,6 +51,10 @@ impl FileSystem for Nothing {
     }
     fn describe(&self) -> String {
         String::new()
+    }
+
+    fn real_folder(&self, _name: &str) -> io::Result<std::path::PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

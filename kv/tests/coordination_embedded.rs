@@ -82,7 +82,7 @@ impl FileSystem for Folder {
         Ok(Arc::new(Open { contents, folder }))
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self, _folder: &str) -> io::Result<Vec<String>> {
         Ok(self.state.lock().unwrap().names.keys().cloned().collect())
     }
 
@@ -112,6 +112,10 @@ impl FileSystem for Folder {
 
     fn describe(&self) -> String {
         "memory".to_string()
+    }
+
+    fn real_folder(&self, _name: &str) -> io::Result<std::path::PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -149,6 +153,10 @@ impl File for Open {
 
     async fn sync(&self) -> io::Result<()> {
         tokio::task::yield_now().await;
+        self.sync_now()
+    }
+
+    fn sync_now(&self) -> io::Result<()> {
         self.folder.check()?;
         let written = self.contents.written.lock().unwrap().clone();
         *self.contents.durable.lock().unwrap() = written;

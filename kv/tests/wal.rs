@@ -249,7 +249,7 @@ async fn a_log_goes_on_in_the_next_file_and_is_read_across_them() {
         synced(&mut reports, 1).await;
         assert_eq!(all(&log), expected);
     }
-    let files = folder.list().unwrap();
+    let files = folder.list("").unwrap();
     assert!(files.len() > 10, "{files:?}");
     for file in files {
         let bytes = folder.open(&file).unwrap().len().unwrap();

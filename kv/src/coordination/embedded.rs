@@ -308,7 +308,7 @@ fn decode(bytes: &[u8]) -> Option<Persistent> {
 }
 
 fn read(store: &dyn FileSystem) -> io::Result<Option<Vec<u8>>> {
-    if !store.list()?.iter().any(|name| name == FILE) {
+    if !store.list("")?.iter().any(|name| name == FILE) {
         return Ok(None);
     }
     let file = store.open(FILE)?;

@@ -9,9 +9,9 @@ use kv_core::{
 
 use super::Driver;
 use crate::agent::Command;
-use crate::engine::{Applied, Batch};
 use crate::error::NodeError;
 use crate::events::Event;
+use crate::table::{Applied, Batch};
 
 impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) -> Result<(), NodeError> {

@@ -20,7 +20,7 @@ pub async fn check(open: &(dyn Fn() -> Arc<dyn FileSystem> + Sync)) {
 }
 
 async fn check_names(folder: &dyn FileSystem) {
-    let names = || folder.list().expect("a folder can be listed");
+    let names = || folder.list("").expect("a folder can be listed");
     assert_eq!(names(), [""; 0], "the folder is empty at first");
     for name in ["b", "a", "c"] {
         let file = folder.open(name).expect("a missing file is created");
@@ -48,6 +48,35 @@ async fn check_names(folder: &dyn FileSystem) {
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
     folder.remove("c").expect("a file can be removed");
+    check_folders(folder);
+}
+
+fn check_folders(folder: &dyn FileSystem) {
+    let list = |name| folder.list(name).expect("a folder can be listed");
+    assert_eq!(list("x"), [""; 0], "a missing folder has nothing in it");
+    for name in ["x/b", "x/a", "y/c", "d"] {
+        let file = folder.open(name).expect("a missing file is created");
+        file.write_at(0, name.as_bytes())
+            .expect("it can be written");
+    }
+    assert_eq!(list(""), ["d", "x", "y"], "files and folders are listed");
+    assert_eq!(list("x"), ["a", "b"]);
+    folder
+        .rename("x/a", "y/a")
+        .expect("a file can change folders");
+    assert_eq!(
+        (list("x"), list("y")),
+        (vec!["b".into()], vec!["a".into(), "c".into()])
+    );
+    assert_eq!(content(folder, "y/a"), b"x/a");
+    folder.remove("x/b").expect("a file can be removed");
+    assert_eq!(list("x"), [""; 0]);
+    folder.remove("y").expect("a folder can be removed");
+    assert_eq!(list("y"), [""; 0], "with all that was in it");
+    // Whether an empty folder is there is nobody's business.
+    let _ = folder.remove("x");
+    folder.remove("d").expect("a file can be removed");
+    assert_eq!(list(""), [""; 0]);
 }
 
 async fn check_bytes(folder: &dyn FileSystem) {
@@ -89,6 +118,7 @@ async fn check_bytes(folder: &dyn FileSystem) {
         "both handles see one file"
     );
     file.sync().await.expect("it can be synced");
+    file.sync_now().expect("it can be synced at once");
     folder.remove("bytes").expect("it can be removed");
 }
 
@@ -100,7 +130,7 @@ fn check_lock(open: &(dyn Fn() -> Arc<dyn FileSystem> + Sync)) {
     };
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert_eq!(
-        mine.list().expect("a folder can be listed"),
+        mine.list("").expect("a folder can be listed"),
         [""; 0],
         "the lock is not one of the files"
     );

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -27,6 +28,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is in a folder, sorted, given the sorted names of all files: for `""`, the files and folders at the top.
+pub fn names_in<'a>(folder: &str, files: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut names: Vec<String> = files
+        .filter_map(|file| match (folder, file.split_once('/')) {
+            ("", Some((top, _))) => Some(top.to_owned()),
+            ("", None) => Some(file.clone()),
+            (_, Some((top, name))) if top == folder => Some(name.to_owned()),
+            _ => None,
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Whether a file is the one of that name, or in the folder of that name.
+#[must_use]
+pub fn is_at(file: &str, name: &str) -> bool {
+    file == name || file.split_once('/').is_some_and(|(top, _)| top == name)
+}
+
 fn absent(name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{name}: no such file"))
 }
@@ -39,8 +61,8 @@ impl FileSystem for MemoryFileSystem {
         Ok(Arc::clone(file) as Arc<dyn File>)
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(lock(&self.state).files.keys().cloned().collect())
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        Ok(names_in(folder, lock(&self.state).files.keys()))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -51,8 +73,13 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let removed = lock(&self.state).files.remove(name);
-        removed.map(|_| ()).ok_or_else(|| absent(name))
+        let files = &mut lock(&self.state).files;
+        let before = files.len();
+        files.retain(|file, _| !is_at(file, name));
+        match files.len() < before {
+            true => Ok(()),
+            false => Err(absent(name)),
+        }
     }
 
     async fn sync_names(&self) -> io::Result<()> {
@@ -70,6 +97,10 @@ impl FileSystem for MemoryFileSystem {
 
     fn describe(&self) -> String {
         "a folder in memory".to_owned()
+    }
+
+    fn real_folder(&self, _: &str) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -116,6 +147,10 @@ impl File for MemoryFile {
     }
 
     async fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_now(&self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ impl OsFileSystem {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        assert!(!name.contains('/'), "the data folder is flat");
+        assert!(name.split('/').count() <= 2, "folders go no deeper");
         assert!(name != LOCK_NAME, "the lock is not a file of the folder");
         self.folder.join(name)
     }
@@ -62,6 +62,9 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 impl FileSystem for OsFileSystem {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path(name);
+        if let Some((folder, _)) = name.split_once('/') {
+            self.real_folder(folder)?;
+        }
         let handle = fs::File::options()
             .read(true)
             .write(true)
@@ -74,14 +77,19 @@ impl FileSystem for OsFileSystem {
         }))
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let path = self.folder.join(folder);
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => {
+                return Ok(Vec::new());
+            }
+            entries => entries.map_err(|error| at(&path, &error))?,
+        };
         let mut names = Vec::new();
-        let entries = fs::read_dir(&self.folder).map_err(|error| at(&self.folder, &error))?;
         for entry in entries {
-            let entry = entry.map_err(|error| at(&self.folder, &error))?;
-            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let entry = entry.map_err(|error| at(&path, &error))?;
             // A name that is not Unicode cannot be ours.
-            if let (true, Ok(name)) = (is_file, entry.file_name().into_string())
+            if let Ok(name) = entry.file_name().into_string()
                 && name != LOCK_NAME
             {
                 names.push(name);
@@ -98,12 +106,25 @@ impl FileSystem for OsFileSystem {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);
-        fs::remove_file(&path).map_err(|error| at(&path, &error))
+        let removed = match path.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        removed.map_err(|error| at(&path, &error))
     }
 
     async fn sync_names(&self) -> io::Result<()> {
-        let folder = self.folder.clone();
-        blocking(move || sync_folder(&folder)).await
+        let top = self.folder.clone();
+        blocking(move || {
+            for entry in fs::read_dir(&top).map_err(|error| at(&top, &error))? {
+                let entry = entry.map_err(|error| at(&top, &error))?;
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    sync_folder(&entry.path())?;
+                }
+            }
+            sync_folder(&top)
+        })
+        .await
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
@@ -123,6 +144,12 @@ impl FileSystem for OsFileSystem {
 
     fn describe(&self) -> String {
         self.folder.display().to_string()
+    }
+
+    fn real_folder(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        fs::create_dir_all(&path).map_err(|error| at(&path, &error))?;
+        Ok(path)
     }
 }
 
@@ -177,6 +204,10 @@ impl File for OsFile {
         // `sync_data` writes the length too, and leaves out only the time stamps.
         let result = blocking(move || inner.handle.sync_data()).await;
         self.named(result)
+    }
+
+    fn sync_now(&self) -> io::Result<()> {
+        self.named(self.inner.handle.sync_data())
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) struct Found {
 /// Looks for the files of a log, and changes nothing.
 pub(super) fn find(file_system: &dyn FileSystem) -> Result<Found, WalError> {
     let (mut sequences, mut unfinished) = (Vec::new(), Vec::new());
-    let names = file_system.list().map_err(WalError::io("find"))?;
+    let names = file_system.list("").map_err(WalError::io("find"))?;
     for file in names.into_iter().filter(|name| name.starts_with(PREFIX)) {
         match sequence_of(&file) {
             Some(sequence) => sequences.push(sequence),
@@ -193,7 +193,7 @@ mod tests {
         let file = folder.open("wal-0000000001.new").unwrap();
         file.write_at(0, &[b'x'; 100]).unwrap();
         let segments = open_or_begin(&folder).await.unwrap();
-        assert_eq!(folder.list().unwrap(), [segments[0].name.clone()]);
+        assert_eq!(folder.list("").unwrap(), [segments[0].name.clone()]);
         assert_eq!(segments[0].file.len().unwrap(), HEADER_BYTES);
     }
 

@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kv::fs::memory::{is_at, names_in};
 use kv::fs::{File, FileSystem};
 
 use super::{DirtyPages, Inode, SimDisk, State};
@@ -85,9 +87,9 @@ impl FileSystem for Mount {
         Ok(Arc::new(Handle { mount, inode, path }))
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let names = self.state()?.names.list();
-        Ok(names.into_iter().map(|(name, _)| name).collect())
+        Ok(names_in(folder, names.iter().map(|(name, _)| name)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -101,10 +103,12 @@ impl FileSystem for Mount {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state()?;
-        if state.names.find(name).is_none() {
+        let files = state.names.list().into_iter();
+        let mut files = files.filter(|(file, _)| is_at(file, name)).peekable();
+        if files.peek().is_none() {
             return Err(absent(&state, name));
         }
-        state.names.remove(name);
+        files.for_each(|(file, _)| state.names.remove(&file));
         Ok(())
     }
 
@@ -135,6 +139,10 @@ impl FileSystem for Mount {
 
     fn describe(&self) -> String {
         self.disk.state().name.clone()
+    }
+
+    fn real_folder(&self, _: &str) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -210,6 +218,19 @@ impl File for Handle {
     async fn sync(&self) -> io::Result<()> {
         let operations = self.mount.state()?.inodes[self.inode].operations();
         self.mount.wait().await?;
+        self.settle(operations)
+    }
+
+    /// Takes no time: whoever blocks stops the virtual clock.
+    fn sync_now(&self) -> io::Result<()> {
+        let operations = self.mount.state()?.inodes[self.inode].operations();
+        self.settle(operations)
+    }
+}
+
+impl Handle {
+    /// A sync that began at that number of operations ends.
+    fn settle(&self, operations: u64) -> io::Result<()> {
         let mut state = self.mount.state()?;
         if let Some(pages) = state.next_sync_fails.take() {
             state.counters.syncs_failed += 1;

@@ -116,7 +116,7 @@ fn names_survive_only_once_they_are_synced() {
         folder.remove("b").unwrap();
         disk.power_loss();
         let folder = disk.mount();
-        let names = folder.list().unwrap();
+        let names = folder.list("").unwrap();
         let a = content(folder.open("a").unwrap().as_ref());
         seen.insert((names.join(" "), a));
     }
@@ -150,7 +150,7 @@ fn what_an_earlier_life_holds_is_dead() {
     );
     drop(new_lock);
     assert!(mount.lock().is_ok());
-    assert_eq!(mount.list().unwrap(), ["a"]);
+    assert_eq!(mount.list("").unwrap(), ["a"]);
     assert_eq!(content(mount.open("a").unwrap().as_ref()), b"1");
 }
 

@@ -111,7 +111,7 @@ fn damage_in_a_file_before_the_last_one_is_certain() {
         }
         drop(life);
         disk.power_loss();
-        let files = disk.mount().list().unwrap();
+        let files = disk.mount().list("").unwrap();
         assert!(files.len() > 2, "vacuous: {files:?}");
         let flip = disk
             .flip_bit(&files[seed as usize % (files.len() - 1)])
@@ -139,7 +139,7 @@ fn a_file_that_lost_its_end_is_found_by_the_next_one() {
     }
     drop(life);
     let folder = disk.mount();
-    let first = folder.list().unwrap().remove(0);
+    let first = folder.list("").unwrap().remove(0);
     folder.open(&first).unwrap().set_len(64).unwrap();
     let error = Life::begin(&disk).err();
     let is_named = |file: &String, byte: &u64| *file == first && *byte == 64;
