@@ -101,6 +101,24 @@ pub enum Event {
         /// The last entry that stayed.
         after: Offset,
     },
+    /// The disk may have lost what it had synced above `after`, promises too; the node takes no part in elections.
+    Lost {
+        /// The shard.
+        shard: ShardId,
+        /// The last entry's offset that is left.
+        after: Offset,
+    },
+    /// The node has again what its disk may have lost.
+    Whole(ShardId),
+    /// A snapshot was taken over.
+    Installed {
+        /// The shard.
+        shard: ShardId,
+        /// The last entry that it covers.
+        version: Version,
+    },
+    /// The engine has durably applied the log up to this entry.
+    Checkpoint(Version),
     /// The node stops because of an error.
     Stopped(String),
 }

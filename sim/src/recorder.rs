@@ -87,7 +87,7 @@ impl State {
                 let (_, end) = self.synced.entry(process).or_insert((shard, Offset::ZERO));
                 *end = version.offset.max(*end);
             }
-            Event::Truncated { after, .. } => {
+            Event::Truncated { after, .. } | Event::Lost { after, .. } => {
                 if let Some((_, end)) = self.synced.get_mut(&process) {
                     *end = after.min(*end);
                 }

@@ -1,5 +1,7 @@
 //! What members of a shard say to each other. Any message may be lost, doubled, delayed or overtaken.
 
+use bytes::Bytes;
+
 use crate::{Entry, Epoch, Offset, SessionId, Version};
 
 /// A message between members (R2: every message carries its epoch, and counts only there).
@@ -70,6 +72,43 @@ pub enum Body {
     Confirmed {
         /// The batch that asked.
         round: u64,
+    },
+    /// Suspect to writer: my disk has lost what it had synced, so whatever I have told you counts no longer (R18).
+    Lost {
+        /// The suspect's session: which life of it says so.
+        session: SessionId,
+    },
+    /// Writer to suspect: this much is all that you can have lost.
+    Extent {
+        /// The life that asked.
+        session: SessionId,
+        /// The end of the writer's log.
+        end: Offset,
+    },
+    /// Writer to replica: I no longer have the entries that you lack; take my snapshot.
+    Offer {
+        /// The last entry that it covers.
+        at: Version,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// Replica to whoever offered a snapshot: go on from this byte.
+    Fetch {
+        /// Which snapshot.
+        at: Version,
+        /// How many bytes of it the replica has.
+        position: u64,
+    },
+    /// A part of a snapshot.
+    Chunk {
+        /// Which snapshot.
+        at: Version,
+        /// Where in it the bytes stand.
+        position: u64,
+        /// The bytes.
+        bytes: Bytes,
+        /// Their CRC-32.
+        crc: u32,
     },
     /// Writer to replica, under `Fencing::None` only: forget what stands above `after`.
     Rollback {

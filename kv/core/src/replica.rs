@@ -2,9 +2,10 @@
 //!
 //! This file holds the state that every member has and routes inputs; the roles are in the folder beside it:
 //! `follower.rs` (R4, R5, R7), `writer.rs` (R1, R6, R8), `rollback.rs` (R9, R10), `election.rs` (R12 to R14),
-//! `standing.rs` (R11, R15, R17: what the shard record makes of this member), `read.rs` (R16), `durability.rs` (R3) and
-//! `fencing.rs`, where the two protocols differ.
+//! `standing.rs` (R11, R15, R17: what the shard record makes of this member), `read.rs` (R16), `durability.rs` (R3),
+//! `catch_up.rs` (snapshots, and disks that have lost something) and `fencing.rs`, where the two protocols differ.
 
+mod catch_up;
 mod durability;
 mod election;
 mod fencing;
@@ -24,6 +25,7 @@ use crate::step::{Effect, Input, Notable};
 use crate::{
     Body, Epoch, Fencing, Message, NodeId, Observed, Offset, RequestId, SessionId, Version,
 };
+use catch_up::Suspicion;
 use durability::Durability;
 use election::Election;
 use follower::Following;
@@ -44,6 +46,8 @@ pub struct Recovered {
     pub log: Log,
     /// What the engine has applied durably; all of it is committed.
     pub applied: Offset,
+    /// Whether the disk may have lost entries or promises that it had synced.
+    pub suspect: bool,
 }
 
 /// One shard member as a pure state machine: no clock, no socket, no disk, no randomness.
@@ -74,6 +78,8 @@ pub struct Replica {
     committed: Offset,
     role: Role,
     election: Election,
+    /// While the disk may have lost what it had synced.
+    suspicion: Option<Suspicion>,
     /// Reads at this replica that wait until their token is applied.
     waiting_reads: BTreeMap<RequestId, Version>,
 }
@@ -112,6 +118,7 @@ impl Replica {
             committed: recovered.applied,
             role: Role::Follower(Following::default()),
             election: Election::Idle,
+            suspicion: (recovered.suspect && recovered.fencing.promises()).then(Suspicion::default),
             waiting_reads: BTreeMap::new(),
         }
     }
@@ -138,6 +145,7 @@ impl Replica {
             Input::Record(observed) => self.on_record(observed, effects),
             Input::Lock(granted) => self.on_lock(granted, effects),
             Input::Set(result) => self.on_set(result, effects),
+            Input::Installed(names) => self.on_installed(names, effects),
         }
         assert!(
             self.promised >= promised_before,
@@ -171,6 +179,9 @@ impl Replica {
         if from == self.id || !self.is_voter(from) || !self.is_voter(self.id) {
             return; // Not of this shard, as far as we know: stale or hostile.
         }
+        if self.may_have_promised_more() {
+            return; // R3: the promise may be lost; the record will tell how high it can have been.
+        }
         let Message { epoch, body } = message;
         match body {
             Body::Prepare {
@@ -198,6 +209,27 @@ impl Replica {
             Body::Stale { promised } => self.on_stale(epoch, promised, effects),
             Body::Sealed { end, session } => self.on_sealed(from, epoch, end, session, effects),
             Body::Confirmed { round } => self.on_confirmed(from, epoch, round, effects),
+            Body::Lost { session } => self.on_lost(from, epoch, session, effects),
+            Body::Extent { session, end } => self.on_extent(from, epoch, session, end, effects),
+            Body::Offer { at, bytes } => {
+                if self.admit(from, epoch, effects) {
+                    self.on_offer(from, epoch, at, bytes, effects);
+                }
+            }
+            Body::Fetch { at, position } => self.on_fetch(from, epoch, at, position, effects),
+            Body::Chunk {
+                at,
+                position,
+                bytes,
+                crc,
+            } => effects.push(Effect::Store {
+                from,
+                epoch,
+                at,
+                position,
+                bytes,
+                crc,
+            }),
         }
     }
 

@@ -1,7 +1,9 @@
 //! What goes into a replica and what comes out of it: the inputs and effects of one step.
 
+use bytes::Bytes;
+
 use crate::{
-    Entry, Epoch, Level, Message, NodeId, Observed, Offset, Operation, RequestId, SessionId,
+    Entry, Epoch, Level, Log, Message, NodeId, Observed, Offset, Operation, RequestId, SessionId,
     ShardRecord, Version,
 };
 
@@ -43,6 +45,8 @@ pub enum Input {
     Lock(bool),
     /// How the `SetRecord` ended.
     Set(SetResult),
+    /// A snapshot of committed entries has been installed: the engine holds, durably, everything up to the end of this log.
+    Installed(Log),
 }
 
 /// How a conditional set of the shard record ended.
@@ -104,6 +108,49 @@ pub enum Effect {
         last: Offset,
         /// The commit offset to tell.
         committed: Offset,
+    },
+    /// Durable: the log is now this one, of which the WAL has no entry: a snapshot holds what they did. The promise stays. Ends as
+    /// [`Input::Synced`].
+    Restart(Log),
+    /// Durable, though nobody waits for it: this member has again what its disk may have lost.
+    DeclareWhole,
+    /// Fetch this snapshot from a member: ask for the first byte that is missing, by [`Body::Fetch`](crate::Body::Fetch). Once it is
+    /// installed, the driver says [`Input::Installed`].
+    Fetch {
+        /// Who offers it.
+        from: NodeId,
+        /// The epoch in which it was offered.
+        epoch: Epoch,
+        /// The last entry that it covers.
+        at: Version,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// A part of a snapshot that is being fetched.
+    Store {
+        /// Who sent it.
+        from: NodeId,
+        /// The epoch in which it was asked for.
+        epoch: Epoch,
+        /// Which snapshot.
+        at: Version,
+        /// Where in it the bytes stand.
+        position: u64,
+        /// The bytes.
+        bytes: Bytes,
+        /// Their CRC-32.
+        crc: u32,
+    },
+    /// Send a part of a snapshot that was offered.
+    ShipSnapshot {
+        /// To whom.
+        to: NodeId,
+        /// The epoch in which it was offered.
+        epoch: Epoch,
+        /// Which snapshot.
+        at: Version,
+        /// From which byte on.
+        position: u64,
     },
     /// Apply the committed entries up to here to the engine.
     Apply {
@@ -238,6 +285,12 @@ pub enum Notable {
         /// Who sent it.
         from: NodeId,
     },
+    /// It took over, from a snapshot, everything up to this entry.
+    Installed(Version),
+    /// It came up with a disk that may have lost what it had synced; until it says `Whole` it takes no part in elections.
+    Suspect,
+    /// It has again what its disk may have lost.
+    Whole,
     /// Under `Fencing::None`: it removed committed entries above `after`.
     Forgot {
         /// The last entry that stayed.

@@ -93,6 +93,19 @@ fn body() -> impl Strategy<Value = Body> {
         1 => number().prop_map(|round| Body::Confirm { round }),
         1 => (0..4_u64).prop_map(|round| Body::Confirmed { round }),
         1 => offset().prop_map(|after| Body::Rollback { after }),
+        1 => (0..4_u64).prop_map(|session| Body::Lost { session: SessionId(session) }),
+        1 => (0..4_u64, offset()).prop_map(|(session, end)| Body::Extent {
+            session: SessionId(session),
+            end,
+        }),
+        1 => (version(), number()).prop_map(|(at, bytes)| Body::Offer { at, bytes }),
+        1 => (version(), number()).prop_map(|(at, position)| Body::Fetch { at, position }),
+        1 => (version(), number()).prop_map(|(at, position)| Body::Chunk {
+            at,
+            position,
+            bytes: Bytes::from_static(b"x"),
+            crc: 0,
+        }),
     ]
 }
 
@@ -203,6 +216,7 @@ impl Driver {
                 promised: Epoch(if fencing == Fencing::Epoch { 2 } else { 0 }),
                 log: Log::from_runs(&runs),
                 applied: Offset(1),
+                suspect: false,
             }),
             fencing,
             entries: versions.to_vec(),

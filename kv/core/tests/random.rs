@@ -56,6 +56,8 @@ fn the_fenced_protocol_keeps_its_promises_in_random_runs() {
                 total.rolled_back_count += tally.rolled_back_count;
                 total.quorum_read_count += tally.quorum_read_count;
                 total.crash_count += tally.crash_count;
+                total.install_count += tally.install_count;
+                total.rot_count += tally.rot_count;
                 total.epoch += tally.epoch;
             }
             Err(trouble) => panic!(
@@ -73,6 +75,14 @@ fn the_fenced_protocol_keeps_its_promises_in_random_runs() {
         assert!(
             total.rolled_back_count > 0,
             "vacuous: no write was rolled back"
+        );
+        assert!(
+            total.install_count > count / 20,
+            "vacuous: hardly a snapshot was taken over"
+        );
+        assert!(
+            total.rot_count > count / 20,
+            "vacuous: hardly a disk lost anything"
         );
         assert!(
             total.quorum_read_count > count / 10,
@@ -103,6 +113,21 @@ fn the_plain_protocol_loses_an_acknowledged_write_and_it_is_seen() {
         losing_count > 0,
         "the explorer is blind: it finds no lost write"
     );
+}
+
+#[test]
+fn a_disk_that_loses_synced_entries_unnoticed_loses_an_acknowledged_write_and_it_is_seen() {
+    let mut seen_count = 0;
+    for seed in 0..RUN_COUNT {
+        let ended = catch_unwind(|| {
+            Run::new(seed, Fencing::Epoch, false)
+                .with_blind_eye()
+                .finish()
+        });
+        seen_count += u64::from(!matches!(ended, Ok(Ok(_))));
+    }
+    println!("{seen_count} runs of {RUN_COUNT} are in trouble");
+    assert!(seen_count > 0, "the explorer is blind to lost disks");
 }
 
 #[test]

@@ -152,6 +152,12 @@ impl Driver {
                 from,
             },
             Notable::Forgot { after } => Event::Forgot { shard, after },
+            Notable::Suspect => {
+                let after = self.replica.log().end().offset;
+                Event::Lost { shard, after }
+            }
+            Notable::Whole => Event::Whole(shard),
+            Notable::Installed(version) => Event::Installed { shard, version },
         });
     }
 }

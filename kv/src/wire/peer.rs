@@ -66,6 +66,30 @@ pub(super) fn message_to_proto(message: &Message) -> proto::PeerMessage {
         Body::Confirm { round } => ProtoBody::Confirm(proto::Confirm { round: *round }),
         Body::Confirmed { round } => ProtoBody::Confirmed(proto::Confirmed { round: *round }),
         Body::Rollback { after } => ProtoBody::Rollback(proto::Rollback { after: after.0 }),
+        Body::Lost { session } => ProtoBody::Lost(proto::Lost { session: session.0 }),
+        Body::Extent { session, end } => ProtoBody::Extent(proto::Extent {
+            session: session.0,
+            end: end.0,
+        }),
+        Body::Offer { at, bytes } => ProtoBody::Offer(proto::Offer {
+            at: Some(version_to_proto(*at)),
+            bytes: *bytes,
+        }),
+        Body::Fetch { at, position } => ProtoBody::Fetch(proto::Fetch {
+            at: Some(version_to_proto(*at)),
+            position: *position,
+        }),
+        Body::Chunk {
+            at,
+            position,
+            bytes,
+            crc,
+        } => ProtoBody::Chunk(proto::Chunk {
+            at: Some(version_to_proto(*at)),
+            position: *position,
+            bytes: bytes.clone(),
+            crc: *crc,
+        }),
     };
     proto::PeerMessage {
         epoch: message.epoch.0,
@@ -102,6 +126,27 @@ pub(super) fn message_from_proto(message: proto::PeerMessage) -> Result<Message,
         ProtoBody::Confirmed(body) => Body::Confirmed { round: body.round },
         ProtoBody::Rollback(body) => Body::Rollback {
             after: offset("after", body.after)?,
+        },
+        ProtoBody::Lost(body) => Body::Lost {
+            session: SessionId(body.session),
+        },
+        ProtoBody::Extent(body) => Body::Extent {
+            session: SessionId(body.session),
+            end: offset("end", body.end)?,
+        },
+        ProtoBody::Offer(body) => Body::Offer {
+            at: version("at", body.at)?,
+            bytes: body.bytes,
+        },
+        ProtoBody::Fetch(body) => Body::Fetch {
+            at: version("at", body.at)?,
+            position: body.position,
+        },
+        ProtoBody::Chunk(body) => Body::Chunk {
+            at: version("at", body.at)?,
+            position: body.position,
+            bytes: body.bytes,
+            crc: body.crc,
         },
     };
     Ok(Message {

@@ -66,6 +66,23 @@ fn any_message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(|round| Body::Confirm { round }),
         any::<u64>().prop_map(|round| Body::Confirmed { round }),
         any_offset().prop_map(|after| Body::Rollback { after }),
+        any::<u64>().prop_map(|session| Body::Lost {
+            session: SessionId(session)
+        }),
+        (any::<u64>(), any_offset()).prop_map(|(session, end)| Body::Extent {
+            session: SessionId(session),
+            end
+        }),
+        (any_version(), any::<u64>()).prop_map(|(at, bytes)| Body::Offer { at, bytes }),
+        (any_version(), any::<u64>()).prop_map(|(at, position)| Body::Fetch { at, position }),
+        (any_version(), any::<u64>(), vec(any::<u8>(), 0..50), any::<u32>()).prop_map(
+            |(at, position, bytes, crc)| Body::Chunk {
+                at,
+                position,
+                bytes: bytes.into(),
+                crc
+            }
+        ),
     ];
     (0..=NUMBER_MAX, body).prop_map(|(epoch, body)| Message {
         epoch: Epoch(epoch),

@@ -46,6 +46,10 @@ pub fn translate(event: Event) -> NodeEventKind {
             shard: number(shard),
             after: after.0,
         },
+        Event::Lost { shard, after } => NodeEventKind::Lost {
+            shard: number(shard),
+            after: after.0,
+        },
         other => translate_other(other),
     }
 }
@@ -55,6 +59,12 @@ fn translate_other(event: Event) -> NodeEventKind {
     let of = |kind: &str, shard: ShardId, fields: Vec<(&'static str, Value)>| {
         let shard = [("shard", Value::from(shard.0))];
         NodeEventKind::other(kind, shard.into_iter().chain(fields))
+    };
+    let named = |version: Version| {
+        vec![
+            ("epoch", version.epoch.0.into()),
+            ("offset", version.offset.0.into()),
+        ]
     };
     match event {
         Event::Promoted { shard, epoch, .. } => {
@@ -97,6 +107,9 @@ fn translate_other(event: Event) -> NodeEventKind {
             vec![("offset", offset.0.into()), ("from", from.0.into())],
         ),
         Event::Forgot { shard, after } => of("forgot", shard, vec![("after", after.0.into())]),
+        Event::Whole(shard) => of("whole", shard, vec![]),
+        Event::Installed { shard, version } => of("installed", shard, named(version)),
+        Event::Checkpoint(version) => NodeEventKind::other("checkpoint", named(version)),
         Event::Stopped(why) => NodeEventKind::other("stopped", [("why", why.into())]),
         known => unreachable!("{known:?} is translated above"),
     }

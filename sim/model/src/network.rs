@@ -312,6 +312,11 @@ fn kind(body: &Body) -> u8 {
         Body::Confirm { .. } => 8,
         Body::Confirmed { .. } => 9,
         Body::Rollback { .. } => 10,
+        Body::Lost { .. } => 11,
+        Body::Extent { .. } => 12,
+        Body::Offer { .. } => 13,
+        Body::Fetch { .. } => 14,
+        Body::Chunk { .. } => 15,
     }
 }
 
@@ -327,5 +332,17 @@ fn numbers(body: &Body) -> [u64; 4] {
         Body::Sealed { end, session } => [end.epoch.0, end.offset.0, session.0, 0],
         Body::Confirm { round } | Body::Confirmed { round } => [*round, 0, 0, 0],
         Body::Rollback { after } => [after.0, 0, 0, 0],
+        Body::Lost { session } => [session.0, 0, 0, 0],
+        Body::Extent { session, end } => [session.0, end.0, 0, 0],
+        Body::Offer { at, bytes: number }
+        | Body::Fetch {
+            at,
+            position: number,
+        }
+        | Body::Chunk {
+            at,
+            position: number,
+            ..
+        } => [at.epoch.0, at.offset.0, *number, 0],
     }
 }

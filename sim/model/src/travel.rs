@@ -172,6 +172,11 @@ fn deliver(text: &mut String, envelope: &Envelope) {
         Body::Confirm { round } => ("confirm", vec![("round", *round)]),
         Body::Confirmed { round } => ("confirmed", vec![("round", *round)]),
         Body::Rollback { after } => ("rollback", vec![("after", after.0)]),
+        Body::Lost { .. }
+        | Body::Extent { .. }
+        | Body::Offer { .. }
+        | Body::Fetch { .. }
+        | Body::Chunk { .. } => return, // The model's disks lose nothing, and its logs keep everything.
     };
     let epoch = message.epoch.0;
     let _ = write!(

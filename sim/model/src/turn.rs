@@ -115,6 +115,7 @@ impl<'a> Turn<'a> {
             promised: disk.promised,
             log: disk.recovered(),
             applied: Offset::ZERO,
+                suspect: false,
         };
         let gone = self.process();
         self.ledger.invariants.ended(SHARD, gone);
@@ -261,6 +262,13 @@ impl<'a> Turn<'a> {
             }
             Effect::Apply { upto } => self.apply(upto),
             Effect::Rewind { after } => self.member.applied = after.min(self.member.applied),
+            Effect::Restart(_)
+            | Effect::DeclareWhole
+            | Effect::Fetch { .. }
+            | Effect::Store { .. }
+            | Effect::ShipSnapshot { .. } => {
+                unreachable!("the model's disks lose nothing, and its logs keep everything")
+            }
             Effect::Serve { request, level } => {
                 if level == Level::Quorum {
                     self.serve_quorum(request.0);

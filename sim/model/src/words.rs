@@ -29,6 +29,11 @@ pub fn body(body: &Body) -> String {
         Body::Confirm { round } => format!("Confirm {round}"),
         Body::Confirmed { round } => format!("Confirmed {round}"),
         Body::Rollback { after } => format!("Rollback to {after}"),
+        Body::Lost { session } => format!("Lost, says {session}"),
+        Body::Extent { session, end } => format!("Extent {end} for {session}"),
+        Body::Offer { at, .. } => format!("Offer of a snapshot at {at}"),
+        Body::Fetch { at, position } => format!("Fetch {at} from byte {position}"),
+        Body::Chunk { at, position, .. } => format!("Chunk of {at} at byte {position}"),
     }
 }
 

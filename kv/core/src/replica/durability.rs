@@ -63,6 +63,12 @@ impl Durability {
         self.pending.is_empty()
     }
 
+    /// The log is another one now, which the engine holds durably up to here. What was on its way is of the old one.
+    pub(super) fn restarted(&mut self, upto: Offset) {
+        self.truncated(Offset::ZERO);
+        self.log = upto;
+    }
+
     /// A truncation was asked for: what it removes counts as durable no longer, at once.
     pub(super) fn truncated(&mut self, after: Offset) {
         self.log = self.log.min(after);
@@ -134,7 +140,10 @@ impl Replica {
         }
         self.give_answers(effects);
         match &self.role {
-            Role::Follower(_) => self.acknowledge_prepare(effects),
+            Role::Follower(_) => {
+                self.acknowledge_prepare(effects);
+                self.clear_suspicion(effects);
+            }
             Role::Writer(_) => {
                 self.open_when_durable(effects);
                 self.advance_commit(effects);
@@ -157,6 +166,9 @@ impl Replica {
 
     /// Answers a seal (R13), once the promise is on disk. A repeated seal is answered again, since answers get lost.
     pub(super) fn on_seal(&mut self, from: NodeId, epoch: Epoch, effects: &mut Vec<Effect>) {
+        if self.is_suspect() {
+            return; // What it names might be less than it once answered.
+        }
         self.owe(from, Answer::Sealed { epoch }, effects);
     }
 

@@ -65,7 +65,8 @@ impl Replica {
     }
 
     fn begin_election(&mut self, effects: &mut Vec<Effect>) {
-        if self.session.is_some() && self.is_voter(self.id) && self.proposal.is_none() {
+        let may_elect = self.session.is_some() && self.is_voter(self.id) && !self.is_suspect();
+        if may_elect && self.proposal.is_none() {
             self.election = Election::Locking;
             effects.push(Effect::Lock);
         }

@@ -23,6 +23,22 @@ pub(super) struct Following {
     owes_answer: bool,
 }
 
+impl Following {
+    /// How far the log equals the writer's.
+    pub(super) fn verified(&self) -> Offset {
+        self.verified
+    }
+
+    /// The log is another one now: nothing of it is verified yet.
+    pub(super) fn forget_log(&mut self) {
+        *self = Self {
+            epoch: self.epoch,
+            writer: self.writer,
+            ..Self::default()
+        };
+    }
+}
+
 impl Replica {
     /// R4: verifies that the log holds `prev`, removes a suffix only where it conflicts, and appends the rest.
     pub(super) fn on_prepare(
@@ -37,6 +53,7 @@ impl Replica {
         if !is_well_formed(epoch, prev, &entries) || !self.follow(from, epoch) {
             return;
         }
+        self.confess(from, epoch, self.log.holds(prev), effects);
         let by_offset = planted(Bug::PrevByOffset) && self.log.end().offset >= prev.offset;
         if !self.log.holds(prev) && !by_offset {
             return self.answer_refused(from, epoch, prev, effects);
@@ -70,11 +87,12 @@ impl Replica {
         following.learned = following.learned.max(committed);
         following.owes_answer = true;
         self.acknowledge_prepare(effects);
+        self.clear_suspicion(effects);
     }
 
     /// Turns to the writer that speaks in this epoch. False where nobody is followed: this member is the writer itself, or
     /// the epoch has another writer (then one of the two is forged).
-    fn follow(&mut self, from: NodeId, epoch: Epoch) -> bool {
+    pub(super) fn follow(&mut self, from: NodeId, epoch: Epoch) -> bool {
         let Role::Follower(following) = &mut self.role else {
             return false;
         };

@@ -145,6 +145,9 @@ impl Replica {
         round: u64,
         effects: &mut Vec<Effect>,
     ) {
+        if self.is_suspect() {
+            return;
+        }
         let answer = match self.fencing.promises() && self.promised > epoch {
             true => Body::Stale {
                 promised: self.promised,

@@ -101,14 +101,24 @@ impl Replica {
         if let Some(writer) = seen.record.writer {
             if seen.writer_session != Some(writer.session) {
                 self.ended.insert(writer.node, writer.session);
-            } else if self.ended.get(&writer.node) == Some(&writer.session) {
+            } else if self.is_over(writer) {
                 seen.writer_session = None; // An older look at it came later: what has ended stays so.
             }
         }
         self.observed = Some(seen);
+        self.fence(effects);
         self.take_standing(effects);
         self.continue_election(effects);
         self.consider_election(effects);
+    }
+
+    /// Whether the session of a writer is known to have ended. Of this member's own sessions all have but the present one: it is
+    /// registered under that, so it is registered under no other.
+    fn is_over(&self, writer: WriterRecord) -> bool {
+        let is_own_past = self.fencing.promises()
+            && writer.node == self.id
+            && self.session.is_some_and(|own| own != writer.session);
+        is_own_past || self.ended.get(&writer.node) == Some(&writer.session)
     }
 
     /// The writer before the election that has just begun: its session is gone (R12), unless it gave the role back.
@@ -140,6 +150,7 @@ impl Replica {
             self.step_down(effects);
         }
         if session.is_some() {
+            self.ask_for_fence(effects);
             self.take_standing(effects);
             self.consider_election(effects);
         }

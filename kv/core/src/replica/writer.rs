@@ -413,7 +413,7 @@ impl Replica {
     }
 
     /// The progress of a follower, if this member is the writer of that epoch (R2).
-    fn progress_of(&mut self, from: NodeId, epoch: Epoch) -> Option<&mut Progress> {
+    pub(super) fn progress_of(&mut self, from: NodeId, epoch: Epoch) -> Option<&mut Progress> {
         match &mut self.role {
             Role::Writer(writer) if writer.epoch == epoch || planted(Bug::AnswersOfAnyEpoch) => {
                 writer.followers.get_mut(&from)

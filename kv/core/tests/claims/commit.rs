@@ -28,7 +28,7 @@ fn r6_a_writer_applies_nothing_that_its_own_disk_could_lose() {
     cluster.slow_disks.insert(n(1));
     cluster.write_one(n(1));
     cluster.settle(); // n2 and n3 have synced it.
-    cluster.node(n(1)).flushed = cluster.nodes[&n(1)].applied();
+    cluster.node(n(1)).flush();
     cluster.crash(n(1));
     cluster.start(n(1)); // Its engine must not be ahead of its log.
     assert_eq!(cluster.committed_at(n(1)), Offset(1));

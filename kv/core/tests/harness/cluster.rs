@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kv_core::invariants::{Invariants, Process};
 use kv_core::{
-    Body, Effect, Epoch, Fencing, Input, Level, NodeId, Notable, Offset, Operation, Replica,
-    RequestId, ShardId, Timer, Version, election_quorum,
+    Body, Effect, Epoch, Fencing, Input, Level, Message, NodeId, Notable, Offset, Operation,
+    Replica, RequestId, ShardId, Timer, Version, election_quorum,
 };
 
 use ledger::{Answer, Ledger};
@@ -163,7 +163,36 @@ impl Cluster {
         request
     }
 
+    /// A node has fetched all of a snapshot, and takes it over. Says whether there was one of use.
+    pub(crate) fn install(&mut self, id: NodeId) -> bool {
+        if !self.is_up(id) {
+            return false;
+        }
+        let Some(names) = self.node(id).install() else {
+            return false;
+        };
+        self.note(|| format!("{id} installs a snapshot up to {}", names.end()));
+        self.input(id, Input::Installed(names));
+        let upto = self.nodes[&id].applied();
+        self.committed(id, Offset::ZERO, upto);
+        true
+    }
+
     // Faults.
+
+    /// The disk of a node that is down loses synced entries above `kept`, and all promises above `promised`; the damage is noticed.
+    pub(crate) fn rot(&mut self, id: NodeId, kept: usize, promised: Epoch) {
+        assert!(!self.is_up(id), "what is lost is found out at the start");
+        self.note(|| {
+            format!(
+                "the disk of {id} loses all above {kept}, and what was promised above {promised}"
+            )
+        });
+        let disk = &mut self.node(id).disk;
+        disk.entries.truncate(kept.max(disk.checkpoint.len()));
+        disk.promised = disk.promised.min(promised);
+        disk.suspect = true;
+    }
 
     /// Power loss.
     pub(crate) fn crash(&mut self, id: NodeId) {
@@ -179,11 +208,11 @@ impl Cluster {
         self.node(id).start(fencing);
         let (process, promised) = (self.nodes[&id].process(), self.nodes[&id].disk.promised);
         let kept = self.invariants.promised(SHARD, process, promised);
-        if self.is_strict() {
+        if self.is_strict() && !self.nodes[&id].disk.suspect {
             self.check(kept);
         }
-        let flushed = self.nodes[&id].flushed;
-        self.committed(id, Offset::ZERO, flushed);
+        let applied = self.nodes[&id].applied();
+        self.committed(id, Offset::ZERO, applied);
         self.service.ask(id, Question::Record);
     }
 
@@ -306,10 +335,37 @@ impl Cluster {
                 last,
                 committed,
             } => {
-                let entries = &self.nodes[&id].entries;
-                self.network
-                    .ship((id, to), epoch, prev, last, committed, entries);
+                let node = &self.nodes[&id];
+                if prev.offset < node.trimmed && prev.offset < last {
+                    let at = node.disk.checkpoint.last().unwrap().version;
+                    let body = Body::Offer { at, bytes: 0 };
+                    self.network.send(id, to, Message { epoch, body });
+                } else {
+                    let entries = &node.entries;
+                    self.network
+                        .ship((id, to), epoch, prev, last, committed, entries);
+                }
             }
+            Effect::Restart(log) => {
+                let entries = self.nodes[&id].disk.checkpoint.clone();
+                let names: Vec<_> = entries.iter().map(|entry| entry.version).collect();
+                assert_eq!(log.end(), names.last().copied().unwrap());
+                self.node(id).write(Durable::Restart(entries));
+            }
+            Effect::DeclareWhole => self.node(id).disk.suspect = false,
+            Effect::Fetch {
+                from, at, epoch, ..
+            } => {
+                let covered = usize::try_from(at.offset.0).unwrap();
+                let entries = self.nodes[&from].disk.checkpoint.get(..covered);
+                if let Some(entries) = entries.filter(|it| it.last().unwrap().version == at) {
+                    let entries = entries.to_vec();
+                    self.node(id).fetched = Some(entries);
+                    let body = Body::Fetch { at, position: 0 };
+                    self.network.send(id, from, Message { epoch, body });
+                }
+            }
+            Effect::ShipSnapshot { .. } | Effect::Store { .. } => {}
             Effect::Apply { upto } => {
                 let before = self.nodes[&id].applied();
                 self.node(id).apply(upto);
@@ -390,7 +446,7 @@ impl Cluster {
         {
             let node = &self.nodes[&id];
             let upto = usize::try_from(upto.0).unwrap();
-            if node.disk.entries.get(..upto) != node.entries.get(..upto) {
+            if node.disk.log().get(..upto) != node.entries.get(..upto) {
                 self.check(Err(format!(
                     "{id} says that it holds {upto}, which is not synced"
                 )));

@@ -1,7 +1,7 @@
 //! Random runs: a seed draws a cluster, how likely each kind of event is, and then events; at the end everything is healed
 //! and the cluster is held to what it promised.
 
-use kv_core::{Fencing, Input, Level, NodeId, RequestId, Timer};
+use kv_core::{Fencing, Input, Level, NodeId, Notable, RequestId, Timer};
 
 use crate::chance::Chance;
 use crate::harness::network::Link;
@@ -32,17 +32,21 @@ pub(crate) struct Tally {
     pub(crate) rolled_back_count: u64,
     pub(crate) quorum_read_count: u64,
     pub(crate) crash_count: u64,
+    /// Snapshots that were taken over.
+    pub(crate) install_count: u64,
+    /// Disks that lost what they had synced.
+    pub(crate) rot_count: u64,
     pub(crate) epoch: u64,
     /// The acknowledged writes that the final log lacks.
     pub(crate) lost_count: u64,
 }
 
 /// How likely each kind of event is; a seed turns some of them off (swarm testing).
-struct Weights([usize; 18]);
+struct Weights([usize; 21]);
 
 const DELIVER: usize = 0;
 const CHURN: usize = 17;
-const NAMES: [(&str, usize); 18] = [
+const NAMES: [(&str, usize); 21] = [
     ("deliver", 60),
     ("deliver the oldest", 60),
     ("lose", 10),
@@ -58,9 +62,12 @@ const NAMES: [(&str, usize); 18] = [
     ("session", 4),
     ("link", 4),
     ("abandon", 2),
-    ("late set, flush, lease", 8),
+    ("late set, lease", 8),
     ("a round of calm", 3),
     ("churn", 4),
+    ("snapshot", 8),
+    ("rot", 3),
+    ("checkpoint", 8),
 ];
 
 impl Weights {
@@ -84,6 +91,8 @@ pub(crate) struct Run {
     pub(crate) cluster: Cluster,
     chance: Chance,
     crash_count: u64,
+    rot_count: u64,
+    turns_a_blind_eye: bool,
 }
 
 impl Run {
@@ -102,7 +111,15 @@ impl Run {
             cluster,
             chance,
             crash_count: 0,
+            rot_count: 0,
+            turns_a_blind_eye: false,
         }
+    }
+
+    /// The same run, in which nobody notices that a disk has lost something.
+    pub(crate) fn with_blind_eye(mut self) -> Self {
+        self.turns_a_blind_eye = true;
+        self
     }
 
     /// Runs it to its end.
@@ -139,11 +156,15 @@ impl Run {
             ledger.lost(&self.cluster.nodes[&writer].entries).len()
         });
         let count = |length: usize| u64::try_from(length).unwrap();
+        let notables = self.cluster.notables.iter();
+        let installed = notables.filter(|(_, it)| matches!(it, Notable::Installed(_)));
         Tally {
             acknowledged_count: count(ledger.acknowledged.len()),
             rolled_back_count: ledger.rolled_back_count,
             quorum_read_count: ledger.quorum_read_count,
             crash_count: self.crash_count,
+            install_count: count(installed.count()),
+            rot_count: self.rot_count,
             epoch: self.cluster.service.record.epoch.0,
             lost_count: count(lost),
         }
@@ -264,6 +285,11 @@ impl Run {
             15 => self.rest(id),
             16 => self.cluster.pass_round(),
             17 => self.churn(),
+            18 => {
+                self.cluster.install(id);
+            }
+            20 => self.checkpoint(id),
+            19 => self.rot(id),
             _ => {}
         }
     }
@@ -442,6 +468,36 @@ impl Run {
         }
     }
 
+    /// The engine flushes; often the log forgets what the engine has.
+    fn checkpoint(&mut self, id: NodeId) {
+        if self.cluster.is_up(id) {
+            let trims = self.chance.percent(70) && self.cluster.is_strict();
+            let node = self.cluster.node(id);
+            node.flush();
+            if trims {
+                node.trimmed = node.applied();
+            }
+        }
+    }
+
+    /// One disk at a time loses what it had synced, and none where a single disk is a quorum.
+    fn rot(&mut self, id: NodeId) {
+        let is_whole = |id: &NodeId| !self.cluster.nodes[id].disk.suspect;
+        let all_whole = self.cluster.ids().iter().all(is_whole);
+        let write_quorum = self.cluster.service.record.write_quorum;
+        if !self.cluster.is_strict() || !all_whole || write_quorum == 1 || self.cluster.is_up(id) {
+            return;
+        }
+        let disk = &self.cluster.nodes[&id].disk;
+        let (held, promised) = (disk.entries.len(), disk.promised.0);
+        let kept = self.chance.below(held + 1);
+        let promised = self.chance.below(usize::try_from(promised).unwrap() + 1);
+        let promised = kv_core::Epoch(u64::try_from(promised).unwrap());
+        self.cluster.rot(id, kept, promised);
+        self.cluster.node(id).disk.suspect = !self.turns_a_blind_eye;
+        self.rot_count += 1;
+    }
+
     fn abandon(&mut self, id: NodeId) {
         let process = self.cluster.nodes[&id].process();
         let waiting = self.cluster.ledger.waiting_at(process);
@@ -453,16 +509,12 @@ impl Run {
     }
 
     fn rest(&mut self, id: NodeId) {
-        match self.chance.below(3) {
+        match self.chance.below(2) {
             0 if !self.cluster.service.late.is_empty() => {
                 let index = self.chance.below(self.cluster.service.late.len());
                 self.cluster.set_late(index);
             }
-            1 => {
-                let node = self.cluster.node(id);
-                node.flushed = node.applied();
-            }
-            2 if self.cluster.is_up(id) => {
+            1 if self.cluster.is_up(id) => {
                 let replica = self.cluster.replica(id).session();
                 let session = self.cluster.service.sessions.get(&id).copied();
                 if replica.is_some() && replica == session {

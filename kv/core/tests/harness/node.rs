@@ -18,6 +18,8 @@ pub(crate) enum Durable {
     Append(Vec<Entry>),
     Truncate(Offset),
     Promise(Epoch),
+    /// A snapshot's log took the place of this one.
+    Restart(Vec<Entry>),
 }
 
 /// What survives a crash.
@@ -25,6 +27,20 @@ pub(crate) enum Durable {
 pub(crate) struct Disk {
     pub(crate) promised: Epoch,
     pub(crate) entries: Vec<Entry>,
+    /// What the engine had applied at its last checkpoint, or took over from a snapshot.
+    pub(crate) checkpoint: Vec<Entry>,
+    /// It may have lost what it had synced.
+    pub(crate) suspect: bool,
+}
+
+impl Disk {
+    /// The log that a start would find: that of the engine, where the WAL has another one.
+    pub(crate) fn log(&self) -> &[Entry] {
+        match self.entries.starts_with(&self.checkpoint) {
+            true => &self.entries,
+            false => &self.checkpoint,
+        }
+    }
 }
 
 /// The committed state: the newest value of each key, and the hash of the history at every offset.
@@ -45,8 +61,10 @@ pub(crate) struct Node {
     pub(crate) unsynced: VecDeque<Durable>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) engine: Engine,
-    /// What of the engine survives a crash.
-    pub(crate) flushed: Offset,
+    /// Nobody can be sent what stands up to here: only the engine has it.
+    pub(crate) trimmed: Offset,
+    /// A snapshot that is being fetched.
+    pub(crate) fetched: Option<Vec<Entry>>,
     /// The timers that are set, each with the round at which it is due.
     pub(crate) timers: BTreeMap<Timer, u64>,
     /// Answers of the coordination service on their way.
@@ -66,7 +84,8 @@ impl Node {
             unsynced: VecDeque::new(),
             entries: Vec::new(),
             engine: Engine::default(),
-            flushed: Offset::ZERO,
+            trimmed: Offset::ZERO,
+            fetched: None,
             timers: BTreeMap::new(),
             inbox: VecDeque::new(),
             session_news: VecDeque::new(),
@@ -81,7 +100,7 @@ impl Node {
         *self = Self {
             incarnation: self.incarnation + 1,
             entries: disk.entries.clone(),
-            flushed: self.flushed,
+            trimmed: self.trimmed,
             disk,
             ..fresh
         };
@@ -89,16 +108,11 @@ impl Node {
 
     /// Comes up with what its disk holds.
     pub(crate) fn start(&mut self, fencing: Fencing) {
-        let held = Offset(u64::try_from(self.disk.entries.len()).unwrap());
         if fencing == Fencing::None {
-            self.flushed = self.flushed.min(held);
+            self.disk.checkpoint.clear(); // It keeps its whole log.
         }
-        let applied = self.flushed;
-        assert!(
-            applied <= held,
-            "{}: the engine is ahead of the log",
-            self.id
-        );
+        self.disk.entries = self.disk.log().to_vec();
+        let applied = offset(self.disk.checkpoint.len());
         self.engine = Engine::default();
         self.entries = self.disk.entries.clone();
         self.apply(applied);
@@ -112,7 +126,30 @@ impl Node {
             promised: self.disk.promised,
             log,
             applied,
+            suspect: self.disk.suspect,
         }));
+    }
+
+    /// The engine takes a checkpoint.
+    pub(crate) fn flush(&mut self) {
+        let applied = usize::try_from(self.applied().0).unwrap();
+        self.disk.checkpoint = self.entries[..applied].to_vec();
+    }
+
+    /// The engine takes over what was fetched, durably; returns the names.
+    pub(crate) fn install(&mut self) -> Option<Log> {
+        let entries = self.fetched.take()?;
+        if offset(entries.len()) <= self.replica.as_ref()?.committed() {
+            return None;
+        }
+        let mut names = Log::default();
+        self.engine = Engine::default();
+        for entry in &entries {
+            names.append(entry.version);
+            self.apply_one(entry);
+        }
+        self.disk.checkpoint = entries;
+        Some(names)
     }
 
     pub(crate) fn process(&self) -> Process {
@@ -123,7 +160,7 @@ impl Node {
     }
 
     pub(crate) fn applied(&self) -> Offset {
-        Offset(u64::try_from(self.engine.chains.len()).unwrap())
+        offset(self.engine.chains.len())
     }
 
     pub(crate) fn entry(&self, offset: Offset) -> &Entry {
@@ -136,6 +173,10 @@ impl Node {
             Durable::Append(entries) => self.entries.extend(entries.iter().cloned()),
             Durable::Truncate(after) => truncate(&mut self.entries, *after),
             Durable::Promise(_) => {}
+            Durable::Restart(entries) => {
+                self.entries.clone_from(entries);
+                self.trimmed = offset(entries.len());
+            }
         }
         self.unsynced.push_back(durable);
     }
@@ -147,6 +188,7 @@ impl Node {
                 Durable::Append(entries) => self.disk.entries.extend(entries),
                 Durable::Truncate(after) => truncate(&mut self.disk.entries, after),
                 Durable::Promise(epoch) => self.disk.promised = epoch,
+                Durable::Restart(entries) => self.disk.entries = entries,
             }
         }
     }
@@ -156,20 +198,25 @@ impl Node {
         let mut applied = Vec::new();
         while self.applied() < upto {
             let entry = self.entry(self.applied().next()).clone();
-            let before = self.engine.chains.last().copied().unwrap_or_default();
-            let hash = chain(before, &entry);
-            self.engine.chains.push(hash);
-            let (key, value) = match &entry.operation {
-                Operation::EpochStart => (None, None),
-                Operation::Set { key, value } => (Some(key.clone()), Some(value.clone())),
-                Operation::Delete { key } => (Some(key.clone()), None),
-            };
-            if let Some(key) = key {
-                self.engine.values.insert(key, (entry.version, value));
-            }
+            let hash = self.apply_one(&entry);
             applied.push((entry, hash));
         }
         applied
+    }
+
+    fn apply_one(&mut self, entry: &Entry) -> u64 {
+        let before = self.engine.chains.last().copied().unwrap_or_default();
+        let hash = chain(before, entry);
+        self.engine.chains.push(hash);
+        let (key, value) = match &entry.operation {
+            Operation::EpochStart => (None, None),
+            Operation::Set { key, value } => (Some(key.clone()), Some(value.clone())),
+            Operation::Delete { key } => (Some(key.clone()), None),
+        };
+        if let Some(key) = key {
+            self.engine.values.insert(key, (entry.version, value));
+        }
+        hash
     }
 
     /// Under `Fencing::None`: the engine goes back without undoing anything.
@@ -177,8 +224,11 @@ impl Node {
         self.engine
             .chains
             .truncate(usize::try_from(after.0).unwrap());
-        self.flushed = self.flushed.min(after);
     }
+}
+
+fn offset(length: usize) -> Offset {
+    Offset(u64::try_from(length).unwrap())
 }
 
 fn truncate(entries: &mut Vec<Entry>, after: Offset) {

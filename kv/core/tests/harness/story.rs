@@ -145,6 +145,10 @@ impl Cluster {
             return true;
         }
         for id in self.ids() {
+            if self.is_up(id) && self.nodes[&id].fetched.is_some() {
+                self.install(id);
+                return true;
+            }
             let is_slow = self.slow_disks.contains(&id);
             let unsynced_count = self.nodes[&id].unsynced.len();
             if self.is_up(id) && !is_slow && unsynced_count > 0 {

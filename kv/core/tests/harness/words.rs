@@ -49,6 +49,13 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Confirm { round } => format!("Confirm {round}"),
         Body::Confirmed { round } => format!("Confirmed {round}"),
         Body::Rollback { after } => format!("Rollback after={}", after.0),
+        Body::Lost { session } => format!("Lost session={session}"),
+        Body::Extent { session, end } => format!("Extent session={session} end={}", end.0),
+        Body::Offer { at, bytes } => format!("Offer at={} bytes={bytes}", short(*at)),
+        Body::Fetch { at, position } => format!("Fetch at={} position={position}", short(*at)),
+        Body::Chunk { at, position, .. } => {
+            format!("Chunk at={} position={position}", short(*at))
+        }
     };
     format!("{} {body}", message.epoch)
 }
