@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kv_core::{Recovered, Replica};
+use kv_core::{Log, Recovered, Replica};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -40,7 +40,8 @@ impl Node {
     /// When the folder is not this node's, is locked, or is damaged; when the address cannot be bound.
     pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
         let claim = data_folder::claim(&*environment.file_system, config.id).await?;
-        let (log, log_writer, recovered) = wal::open(&environment.file_system, config.wal).await?;
+        let (log, log_writer, recovered) =
+            wal::open(&environment.file_system, config.wal, &Log::default()).await?;
         let engine = Box::new(MemoryEngine::new());
         let replica = Replica::new(Recovered {
             node: config.id,

@@ -17,127 +17,55 @@
 //!
 //! Files only grow: a truncation is a record like any other, and so is a promise. So bytes that were synced are never
 //! written again, old bytes never stand behind new ones, a reader needs no lock, and one sync covers entries and promise
-//! together, in the order in which they were asked for. When a file is full the log goes on in another one (`segment.rs`). `recovery.rs` says how a torn tail is told from damage.
+//! together, in the order in which they were asked for. When a file is full the log goes on in another one (`segment.rs`).
 //!
-//! Recovery reads by R21 (`kv_core::follows`), and the log's shape is the replica's own type.
+//! ```text
+//!              dropped   │          there           │ not written yet
+//!   names     ●●●●●●●●●●●│●●●●●●●●●●●●●●●●●●●●●●●●●●│●●●●●●●●●●●●●●●●      all of them are known, from the first on
+//!   bytes                │●●●●●●●●●●●●●●●●●●●●●●●●●●│●●●● (in memory)
+//!                        └ first                                └ end
+//! ```
+//!
+//! The log need not keep what the engine holds durably: the **checkpoint**. Leading files whose entries are all in it may be
+//! dropped ([`Log::trim`]), and when a snapshot was installed that is ahead of the log, the log goes on behind it
+//! ([`Log::restart`]). The names stay known, since the protocol compares logs by names.
+//!
+//! Recovery (`recovery.rs`) reads by R21 (`kv_core::follows`), and the log's shape is the replica's own type. `judge.rs` says how a torn
+//! tail is told from damage.
 //!
 //! After a failed write or sync the writer stops for ever and the log must be opened again.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
+use kv_core::{Entry, Epoch, Log as Shape, Offset, Version};
 use tokio::sync::mpsc;
 
 use crate::fs::FileSystem;
 
+mod error;
 mod index;
 pub mod inspection;
+mod judge;
+pub mod noise;
+mod progress;
+mod read;
 pub mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod standing;
 mod writer;
 
+pub use error::WalError;
 pub use writer::{LogWriter, Synced};
 
-use index::{Index, Place, Stretch};
-use record::Refusal;
-use scan::{Scanned, Scanner};
-use segment::Segment;
+use progress::{Progress, Shared};
+use read::{Picked, entry_bytes, read_files};
+use recovery::Tail;
 
 /// How many bytes of entries that are already in the file stay in memory too.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What an entry is counted for beside its key and value.
-const ENTRY_OVERHEAD_BYTES: usize = 32;
-/// How much is read from the file at once to serve a reader.
-const READ_CHUNK_BYTES: usize = 64 * 1024;
-
-/// Why the log cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum WalError {
-    /// The file system failed. The node must stop; the log may be opened again.
-    #[error("cannot {doing} the log: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the file system said.
-        source: io::Error,
-    },
-    /// Bytes that had been synced are damaged.
-    #[error(
-        "{file} is damaged at byte {byte} ({why}), where it had been synced: entries that others count on may be lost. \
-         Bring the folder back from a copy, or start the node with a new id and an empty folder"
-    )]
-    Damaged {
-        /// The file.
-        file: String,
-        /// Where the first bad record begins.
-        byte: u64,
-        /// What is wrong there.
-        why: Refusal,
-    },
-    /// The last bytes are damaged in a way that a crash does not explain; they may have been synced.
-    #[error(
-        "{file} is damaged at byte {byte} ({why}), near its end, and not as a crash would leave it: entries that others \
-         count on may be lost. Bring the folder back from a copy, or start the node with a new id and an empty folder"
-    )]
-    DamagedTail {
-        /// The file.
-        file: String,
-        /// Where the first bad record begins.
-        byte: u64,
-        /// What is wrong there.
-        why: Refusal,
-    },
-    /// The file does not begin as a log does.
-    #[error(
-        "{file} is damaged at byte 0: it does not begin as a log file does. Bring the folder back from a copy"
-    )]
-    Header {
-        /// The file.
-        file: String,
-    },
-    /// The file was written by a newer version.
-    #[error(
-        "{file} has format {version}, which is newer than this program; run the version that wrote it"
-    )]
-    Newer {
-        /// The file.
-        file: String,
-        /// Its format.
-        version: u8,
-    },
-    /// A file between others is not there.
-    #[error(
-        "{file} is missing, and the log cannot be read without it. Bring the folder back from a copy"
-    )]
-    Missing {
-        /// The file.
-        file: String,
-    },
-    /// There is nothing to look at.
-    #[error("{folder} has no log (`wal-0000000001`)")]
-    NoLog {
-        /// The folder.
-        folder: String,
-    },
-    /// There is a log file that this program has no use for.
-    #[error(
-        "{file} is no log file of this version; move it away, or run the version that wrote it"
-    )]
-    UnknownFile {
-        /// The file.
-        file: String,
-    },
-}
-
-impl WalError {
-    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { doing, source }
-    }
-}
 
 /// What can be chosen about a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,52 +83,67 @@ impl Default for Options {
 }
 
 /// What the log held when it was opened. All of it is durable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// The highest promised epoch; zero before the first promise.
     pub promised: Epoch,
-    /// The names of the entries.
+    /// The names of the entries, from the first one on.
     pub log: Shape,
+    /// The first entry whose bytes are there; the one after the last if there is none.
+    pub first: Offset,
     /// Where a torn tail that was never synced was cut off: file and byte.
     pub cut: Option<(String, u64)>,
+    /// Where a tail was found damaged that may have been synced, now or in an earlier life: file and byte. Until the node has again all
+    /// that it may have lost, promises included, it must not count in any quorum; then [`Log::declare_whole`] takes it back.
+    pub suspect: Option<(String, u64)>,
 }
 
-/// Opens the log of a data folder, or begins one.
+/// Opens the log of a data folder, or begins one. `checkpoint` has the names of the log up to what the engine holds durably; it
+/// is empty if the engine holds nothing. If the log does not hold its end, it is restarted there.
 ///
 /// The writer does nothing until its [`run`](LogWriter::run) is polled.
 ///
 /// # Errors
-/// When the folder fails, or the log is damaged beyond a torn tail; then the node must not serve.
+/// When the folder fails, the log is damaged before its tail, or entries are missing between the checkpoint and the log; then the node
+/// must not serve.
 pub async fn open(
     file_system: &Arc<dyn FileSystem>,
     options: Options,
+    checkpoint: &Shape,
 ) -> Result<(Log, LogWriter, Recovered), WalError> {
-    let segments = segment::open_or_begin(file_system.as_ref()).await?;
-    let state = recovery::recover(&segments).await?;
+    let (state, segments) = recovery::recover(file_system.as_ref(), checkpoint).await?;
     let last = segments.last().expect("a log has a file").clone();
+    let named = |place: index::Place| (segment::name_of(place.sequence), place.position);
     let recovered = Recovered {
-        promised: state.promised,
-        log: state.shape.clone(),
-        cut: state.cut_at.map(|byte| (last.name.clone(), byte)),
+        promised: state.standing.promised,
+        log: state.standing.names.clone(),
+        first: state.first,
+        cut: Some((last.name.clone(), state.end)).filter(|_| state.tail == Tail::Torn),
+        suspect: state.standing.suspect.map(named),
     };
     let shared = Arc::new(Shared::default());
     let (sender, commands) = mpsc::unbounded_channel();
-    let file_system = Arc::clone(file_system);
-    let writer = LogWriter::new(file_system, options, shared.clone(), commands, last, &state);
-    *shared.progress() = Progress {
-        index: state.index,
-        segments,
-        commands_written: 0,
-    };
     let log = Log {
-        shared,
+        shared: shared.clone(),
         commands: sender,
         commands_issued: 0,
-        promised: state.promised,
-        shape: state.shape,
+        restarted_by: 0,
+        promised: recovered.promised,
+        shape: recovered.log.clone(),
+        first: recovered.first,
         tail: VecDeque::new(),
         tail_bytes: 0,
     };
+    *shared.progress() = Progress {
+        index: state.index,
+        segments,
+        end: state.end,
+        last: recovered.log.end().offset,
+        commands_written: 0,
+    };
+    let file_system = Arc::clone(file_system);
+    let (end, standing) = (state.end, state.standing);
+    let writer = LogWriter::new(file_system, options, shared, commands, last, end, standing);
     Ok((log, writer, recovered))
 }
 
@@ -210,49 +153,24 @@ enum Command {
     Append(Vec<Entry>),
     Truncate(Version),
     Promise(Epoch),
-}
-
-/// What both halves see.
-#[derive(Default)]
-struct Shared {
-    progress: Mutex<Progress>,
-}
-
-/// How far the writer has got, in the files though perhaps not on the disk.
-#[derive(Default)]
-struct Progress {
-    index: Index,
-    /// In order.
-    segments: Vec<Segment>,
-    commands_written: u64,
-}
-
-impl Progress {
-    /// Where to begin reading in order to find an entry that was written, and in which file.
-    fn stretch(&self, wanted: Offset) -> (Stretch, Segment) {
-        let stretch = self.index.stretch(wanted);
-        let sequence = stretch.start.1.sequence;
-        let mut segments = self.segments.iter();
-        let segment = segments.find(|segment| segment.header.sequence == sequence);
-        let segment = segment.expect("an indexed entry is in a file of the log");
-        (stretch, segment.clone())
-    }
-}
-
-impl Shared {
-    /// A poisoned lock is taken all the same: progress is changed after the fact, in one step.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    Restart(Shape),
+    Whole,
+    /// Removes files that the log has let go of.
+    Remove(Vec<String>),
 }
 
 /// The driver's half: cheap and synchronous, and ahead of the disk.
 pub struct Log {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
+    /// Of those that are counted.
     commands_issued: u64,
+    /// The number of the last restart.
+    restarted_by: u64,
     promised: Epoch,
     shape: Shape,
+    /// The first entry that can be read.
+    first: Offset,
     /// The last entries; all that the writer has not written yet are among them.
     tail: VecDeque<Tailed>,
     tail_bytes: usize,
@@ -289,6 +207,7 @@ impl Log {
     pub fn truncate(&mut self, after: Offset) {
         assert!(after <= self.end().offset, "a log is cut where it has been");
         self.shape.truncate(after);
+        self.first = self.first.min(after.next());
         while let Some(last) = self
             .tail
             .pop_back_if(|last| last.entry.version.offset > after)
@@ -308,6 +227,44 @@ impl Log {
         self.issue(Command::Promise(epoch));
     }
 
+    /// The log is exactly these names from now on, without the bytes of any entry: a snapshot was installed that holds them
+    /// durably. The promise stays. [`Synced`] counts this as one command; when it is durable, all older files go.
+    pub fn restart(&mut self, names: Shape) {
+        self.shape = names;
+        self.first = self.end().offset.next();
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.issue(Command::Restart(self.shape.clone()));
+        self.restarted_by = self.commands_issued;
+    }
+
+    /// Lets go of entries up to `upto`, which the engine holds durably: as many as fill leading files to their ends, perhaps none.
+    /// They cannot be read any more, and the files are removed in a while; [`Synced`] does not count it.
+    pub fn trim(&mut self, upto: Offset) {
+        let mut progress = self.shared.progress();
+        if progress.commands_written < self.restarted_by {
+            return; // All that was written is on its way out.
+        }
+        let Some((files, first)) = progress.drop_upto(upto) else {
+            return;
+        };
+        drop(progress);
+        self.first = self.first.max(first.min(self.end().offset.next()));
+        let _ = self.commands.send(Command::Remove(files));
+    }
+
+    /// What the log may have lost in a damaged tail, it has again: it is no longer suspect. [`Synced`] does not count it; if it is
+    /// lost in a crash, the node asks its peers once more.
+    pub fn declare_whole(&mut self) {
+        let _ = self.commands.send(Command::Whole);
+    }
+
+    /// The first entry that can be read; the one after the last if there is none.
+    #[must_use]
+    pub fn first(&self) -> Offset {
+        self.first
+    }
+
     /// The last entry, whether durable or not; `Version::ZERO` for an empty log.
     #[must_use]
     pub fn end(&self) -> Version {
@@ -320,6 +277,12 @@ impl Log {
         self.shape.version_at(offset).map(|version| version.epoch)
     }
 
+    /// About how many bytes the files have from an entry on: what it costs to keep it and all after it.
+    #[must_use]
+    pub fn bytes_from(&self, offset: Offset) -> u64 {
+        self.shared.progress().bytes_from(offset)
+    }
+
     /// The entries from `first` to `last`, or to the end of the log, but no more than `bytes_max` of them (each counts a
     /// little more than its key and value), though always at least one where there is one.
     ///
@@ -327,7 +290,7 @@ impl Log {
     /// When the file fails, or is damaged where it is read.
     ///
     /// # Panics
-    /// When `first` is zero: there is no such entry.
+    /// When `first` is before [`Log::first`], or zero: there is no such entry.
     pub fn read(
         &self,
         first: Offset,
@@ -335,6 +298,7 @@ impl Log {
         bytes_max: usize,
     ) -> Result<Vec<Entry>, WalError> {
         assert!(first > Offset::ZERO, "the first entry has offset one");
+        assert!(first >= self.first, "only what is there can be read");
         let last = last.min(self.end().offset);
         let tail_first = self
             .tail
@@ -343,7 +307,7 @@ impl Log {
         let mut picked = Picked::new(bytes_max);
         if first < tail_first {
             let last_in_file = last.min(tail_first.previous());
-            read_file(&self.shared, first, last_in_file, &mut picked)?;
+            read_files(&self.shared, first, last_in_file, &mut picked)?;
         }
         let skipped = usize::try_from(first.0.saturating_sub(tail_first.0)).unwrap_or(usize::MAX);
         for tailed in self.tail.iter().skip(skipped) {
@@ -373,81 +337,4 @@ impl Log {
             self.tail_bytes -= entry_bytes(&first.entry);
         }
     }
-}
-
-/// The entries that a read has picked so far.
-struct Picked {
-    entries: Vec<Entry>,
-    bytes_left: usize,
-    is_full: bool,
-}
-
-impl Picked {
-    fn new(bytes_max: usize) -> Self {
-        Self {
-            entries: Vec::new(),
-            bytes_left: bytes_max,
-            is_full: false,
-        }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        let bytes = entry_bytes(&entry);
-        if bytes > self.bytes_left && !self.entries.is_empty() {
-            self.is_full = true;
-            return;
-        }
-        self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        self.entries.push(entry);
-    }
-}
-
-fn entry_bytes(entry: &Entry) -> usize {
-    ENTRY_OVERHEAD_BYTES
-        + match &entry.operation {
-            Operation::EpochStart => 0,
-            Operation::Set { key, value } => key.len() + value.len(),
-            Operation::Delete { key } => key.len(),
-        }
-}
-
-/// Reads entries that the writer has written, in stretches: an indexed entry and those that follow it in its file up to
-/// the next indexed one. A stretch may be followed in the file by entries that were truncated, which nobody asks for.
-fn read_file(
-    shared: &Shared,
-    first: Offset,
-    last: Offset,
-    picked: &mut Picked,
-) -> Result<(), WalError> {
-    let mut wanted = first;
-    while wanted <= last && !picked.is_full {
-        let (stretch, segment) = shared.progress().stretch(wanted);
-        let (mut expected, Place { position, .. }) = stretch.start;
-        let stretch_last = stretch.next.map_or(last, |next| next.previous().min(last));
-        let mut scanner = Scanner::new(segment.file.as_ref(), position, READ_CHUNK_BYTES)
-            .map_err(WalError::io("read"))?;
-        while expected <= stretch_last && !picked.is_full {
-            let (byte, why) = match scanner.next().map_err(WalError::io("read"))? {
-                Scanned::Record { position, record } => match record.entry_version() {
-                    None => continue,
-                    Some(version) if version.offset == expected => {
-                        if expected >= first
-                            && let Some(entry) = record.to_entry()
-                        {
-                            picked.push(entry);
-                        }
-                        expected = expected.next();
-                        continue;
-                    }
-                    Some(_) => (position, Refusal::Order),
-                },
-                Scanned::Refused { position, refusal } => (position, refusal),
-                Scanned::End { position } => (position, Refusal::Short { needed: 1 }),
-            };
-            let file = segment.name.clone();
-            return Err(WalError::Damaged { file, byte, why });
-        }
-        wanted = expected;
-    }
-    Ok(())
 }

@@ -169,7 +169,9 @@ fn write_log(folder: &std::path::Path) {
         .unwrap();
     runtime.block_on(async {
         let options = Options { segment_bytes: 150 };
-        let (mut log, writer, _) = open(&files, options).await.unwrap();
+        let (mut log, writer, _) = open(&files, options, &kv_core::Log::default())
+            .await
+            .unwrap();
         let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
         let task = tokio::spawn(writer.run(sender));
         log.promise(Epoch(1));
@@ -196,10 +198,10 @@ fn a_log_can_be_looked_at() {
     assert_eq!(dump.status.code(), Some(0), "{}", stderr(&dump));
     let text = stdout(&dump);
     for words in [
-        "wal-0000000001",
+        "wal/0000000001",
         "promise e1",
         "e1.o1  set greeting = one",
-        "wal-0000000002",
+        "wal/0000000002",
         "e1.o2  set greeting = two",
         "the log is whole: ",
         "2 files",
@@ -219,7 +221,7 @@ fn a_log_can_be_looked_at() {
     assert_eq!(stdout(&verify).lines().count(), 1);
 
     // One bit, in the file before the last.
-    let first = folder.path().join("wal-0000000001");
+    let first = folder.path().join("wal").join("0000000001");
     let mut bytes = std::fs::read(&first).unwrap();
     let last = bytes.len() - 2;
     bytes[last] ^= 4;
@@ -228,7 +230,7 @@ fn a_log_can_be_looked_at() {
     assert_eq!(verify.status.code(), Some(1));
     let said = stderr(&verify);
     assert!(
-        said.contains("wal-0000000001 is damaged at byte "),
+        said.contains("wal/0000000001 is damaged at byte "),
         "{said}"
     );
 }

@@ -26,7 +26,17 @@ async fn start(folder: &Arc<dyn FileSystem>) -> (Log, Reports, Recovered) {
 }
 
 async fn start_with(folder: &Arc<dyn FileSystem>, options: Options) -> (Log, Reports, Recovered) {
-    let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(open(folder, options));
+    start_at(folder, options, &Shape::default()).await
+}
+
+/// Opens the log of a folder whose engine holds a checkpoint.
+async fn start_at(
+    folder: &Arc<dyn FileSystem>,
+    options: Options,
+    checkpoint: &Shape,
+) -> (Log, Reports, Recovered) {
+    let opening: Pin<Box<dyn Future<Output = _> + Send + '_>> =
+        Box::pin(open(folder, options, checkpoint));
     let (log, writer, recovered) = opening.await.unwrap();
     let (sender, reports) = mpsc::unbounded_channel();
     tokio::spawn(writer.run(sender));
@@ -60,7 +70,14 @@ async fn what_was_synced_is_there_after_a_restart() {
     let path = tempfile::tempdir().unwrap();
     let folder: Arc<dyn FileSystem> = Arc::new(OsFileSystem::open(path.path()).unwrap());
     let (mut log, mut reports, recovered) = start(&folder).await;
-    assert_eq!(recovered, Recovered::default());
+    let nothing = Recovered {
+        promised: Epoch(0),
+        log: Shape::default(),
+        first: Offset(1),
+        cut: None,
+        suspect: None,
+    };
+    assert_eq!(recovered, nothing);
     let start_of_epoch = Entry {
         version: Version::new(Epoch(2), Offset(1)),
         operation: Operation::EpochStart,
@@ -85,7 +102,9 @@ async fn what_was_synced_is_there_after_a_restart() {
     let expected = Recovered {
         promised: Epoch(3),
         log: Shape::from_runs(&[run(2, 1, 3), run(3, 4, 4)]),
+        first: Offset(1),
         cut: None,
+        suspect: None,
     };
     assert_eq!(recovered, expected);
     assert_eq!(log.end(), delete.version);
@@ -99,7 +118,9 @@ async fn what_was_synced_is_there_after_a_restart() {
 #[tokio::test]
 async fn an_append_can_be_read_before_anything_is_written() {
     let folder = in_memory();
-    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
+    let (mut log, _writer, _) = open(&folder, Options::default(), &Shape::default())
+        .await
+        .unwrap();
     log.append((1..=5).map(|offset| entry(1, offset, 100)).collect());
     log.truncate(Offset(3));
     log.append(vec![entry(2, 4, 100)]);
@@ -145,7 +166,9 @@ async fn a_read_stays_within_its_bounds() {
 #[tokio::test]
 async fn what_is_not_written_yet_stays_in_memory_however_much_it_is() {
     let folder = in_memory();
-    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
+    let (mut log, _writer, _) = open(&folder, Options::default(), &Shape::default())
+        .await
+        .unwrap();
     let entries = (1..=20).map(|offset| entry(1, offset, 1_000_000));
     let entries = entries.collect::<Vec<_>>();
     for entry in &entries {
@@ -204,7 +227,9 @@ async fn the_writer_ends_with_the_log() {
 #[should_panic(expected = "R21")]
 async fn a_gap_is_our_own_bug() {
     let folder = in_memory();
-    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
+    let (mut log, _writer, _) = open(&folder, Options::default(), &Shape::default())
+        .await
+        .unwrap();
     log.append(vec![entry(1, 2, 0)]);
 }
 
@@ -212,7 +237,9 @@ async fn a_gap_is_our_own_bug() {
 #[should_panic(expected = "R21")]
 async fn a_lower_epoch_is_our_own_bug() {
     let folder = in_memory();
-    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
+    let (mut log, _writer, _) = open(&folder, Options::default(), &Shape::default())
+        .await
+        .unwrap();
     log.append(vec![entry(2, 1, 0), entry(1, 2, 0)]);
 }
 
@@ -220,7 +247,9 @@ async fn a_lower_epoch_is_our_own_bug() {
 #[should_panic(expected = "never taken back")]
 async fn a_lower_promise_is_our_own_bug() {
     let folder = in_memory();
-    let (mut log, _writer, _) = open(&folder, Options::default()).await.unwrap();
+    let (mut log, _writer, _) = open(&folder, Options::default(), &Shape::default())
+        .await
+        .unwrap();
     log.promise(Epoch(2));
     log.promise(Epoch(1));
 }
@@ -249,10 +278,10 @@ async fn a_log_goes_on_in_the_next_file_and_is_read_across_them() {
         synced(&mut reports, 1).await;
         assert_eq!(all(&log), expected);
     }
-    let files = folder.list("").unwrap();
+    let files = folder.list("wal").unwrap();
     assert!(files.len() > 10, "{files:?}");
     for file in files {
-        let bytes = folder.open(&file).unwrap().len().unwrap();
+        let bytes = folder.open(&format!("wal/{file}")).unwrap().len().unwrap();
         assert!(bytes < 4096 + 1024, "{file} has {bytes} bytes");
     }
 }

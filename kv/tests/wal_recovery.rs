@@ -11,20 +11,32 @@ use futures::executor::block_on;
 use kv::fs::FileSystem;
 use kv::fs::memory::MemoryFileSystem;
 use kv::wal::record::Record;
-use kv::wal::{Options, Recovered, WalError, open};
-use kv_core::{Entry, Epoch, Offset, Operation, Version};
+use kv::wal::{Log, LogWriter, Options, Recovered, WalError, noise, open};
+use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tokio::sync::mpsc;
 
-const NAME: &str = "wal-0000000001";
-const HEADER_BYTES: usize = 64;
+const NAME: &str = "wal/0000000001";
+const HEADER_BYTES: usize = 80;
 
 fn in_memory() -> Arc<dyn FileSystem> {
     Arc::new(MemoryFileSystem::default())
 }
 
 type Content = (Epoch, Vec<Entry>);
+
+/// Opens the log of a folder whose engine holds nothing.
+fn open_log(folder: &Arc<dyn FileSystem>) -> Result<(Log, LogWriter, Recovered), WalError> {
+    block_on(open(folder, Options::default(), &Shape::default()))
+}
+
+fn bytes_of(folder: &Arc<dyn FileSystem>, name: &str) -> Vec<u8> {
+    let file = folder.open(name).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes
+}
 
 #[derive(Clone, Debug)]
 enum Command {
@@ -50,7 +62,7 @@ fn written(commands: &[Command]) -> (Vec<u8>, Vec<Content>) {
     let folder = in_memory();
     let mut contents = vec![Content::default()];
     for batch in commands.split(|command| matches!(command, Command::Sync)) {
-        let (mut log, writer, _) = block_on(open(&folder, Options::default())).unwrap();
+        let (mut log, writer, _) = open_log(&folder).unwrap();
         for command in batch {
             let (mut promised, mut entries) = contents.last().unwrap().clone();
             match command {
@@ -80,10 +92,7 @@ fn written(commands: &[Command]) -> (Vec<u8>, Vec<Content>) {
         let (sender, _reports) = mpsc::unbounded_channel();
         block_on(writer.run(sender));
     }
-    let file = folder.open(NAME).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(0, &mut bytes).unwrap();
-    (bytes, contents)
+    (bytes_of(&folder, NAME), contents)
 }
 
 fn entry(epoch: Epoch, offset: u64, value: u8) -> Entry {
@@ -105,13 +114,36 @@ fn entry(epoch: Epoch, offset: u64, value: u8) -> Entry {
     }
 }
 
-/// Opens a folder whose log file has these bytes. Whatever can be opened can be written to and opened again.
-fn recovered(bytes: &[u8]) -> Result<(Recovered, Content), WalError> {
+/// What became of a folder whose log file has these bytes.
+struct Outcome {
+    recovered: Recovered,
+    content: Content,
+    /// What was kept aside.
+    kept: Vec<u8>,
+}
+
+/// Opens a folder whose log file has these bytes. Whatever can be opened can be written to and opened again; what cannot be
+/// opened is left as it is.
+fn recovered(bytes: &[u8]) -> Result<Outcome, WalError> {
     let folder = in_memory();
     folder.open(NAME).unwrap().write_at(0, bytes).unwrap();
-    let (mut log, writer, recovered) = block_on(open(&folder, Options::default()))?;
+    let (mut log, writer, recovered) = match open_log(&folder) {
+        Ok(opened) => opened,
+        Err(error) => {
+            assert!(bytes_of(&folder, NAME) == bytes, "the file is as it was");
+            assert_eq!(folder.list("").unwrap(), ["wal"], "and no other was made");
+            return Err(error);
+        }
+    };
     let entries = log.read(Offset(1), Offset(u64::MAX), usize::MAX)?;
     let content = (recovered.promised, entries);
+    let kept = match &recovered.suspect {
+        Some((file, byte)) => {
+            let name = file.replace("wal", "damaged");
+            bytes_of(&folder, &format!("{name}-{byte}"))
+        }
+        None => Vec::new(),
+    };
 
     log.append(vec![entry(log.end().epoch, log.end().offset.0 + 1, 7)]);
     let end = log.end();
@@ -119,15 +151,27 @@ fn recovered(bytes: &[u8]) -> Result<(Recovered, Content), WalError> {
     let (sender, mut reports) = mpsc::unbounded_channel();
     block_on(writer.run(sender));
     reports.try_recv().unwrap().unwrap();
-    let (log, _, again) =
-        block_on(open(&folder, Options::default())).expect("a repaired log is whole");
-    assert_eq!((log.end(), again.cut), (end, None));
+    let (mut log, writer, again) = open_log(&folder).expect("a repaired log is whole");
+    assert_eq!((log.end(), &again.cut), (end, &None));
     assert_eq!(
-        log.read(Offset(1), end.offset.previous(), usize::MAX)
-            .unwrap(),
-        content.1
+        again.suspect, recovered.suspect,
+        "suspicion is not forgotten"
     );
-    Ok((recovered, content))
+    let entries = log.read(Offset(1), end.offset.previous(), usize::MAX);
+    assert_eq!(entries.unwrap(), content.1);
+
+    log.declare_whole();
+    drop(log);
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    block_on(writer.run(sender));
+    assert!(reports.try_recv().is_err(), "that is not reported");
+    let (_, _, at_last) = open_log(&folder).unwrap();
+    assert_eq!((at_last.suspect, at_last.log), (None, again.log));
+    Ok(Outcome {
+        recovered,
+        content,
+        kept,
+    })
 }
 
 proptest! {
@@ -141,31 +185,77 @@ proptest! {
         let kept = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES + 1);
         // The rest is missing, or reads as zeros.
         let torn = [&bytes[..kept], &vec![0; zeros][..]].concat();
-        let (whole, content) = recovered(&torn).unwrap();
+        let Outcome { recovered: whole, content, .. } = recovered(&torn).unwrap();
         prop_assert!(contents.contains(&content));
+        prop_assert_eq!(whole.suspect, None);
         let end = whole.cut.map_or(torn.len(), |(file, byte)| {
             assert_eq!(file, NAME);
             byte as usize
         });
         prop_assert!(end <= kept, "nothing is made up");
-        let (_, without_tail) = recovered(&bytes[..end]).unwrap();
+        let without_tail = recovered(&bytes[..end]).unwrap().content;
         prop_assert_eq!(without_tail, content, "all of what is whole is kept");
     }
 
     #[test]
-    fn a_flipped_bit_is_an_error_that_names_file_and_byte(commands in commands(), bit: Index) {
-        let (mut bytes, _) = written(&commands);
+    fn a_flipped_bit_is_an_error_or_makes_the_log_suspect(commands in commands(), bit: Index) {
+        let (mut bytes, contents) = written(&commands);
         let bit = bit.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let error = recovered(&bytes).unwrap_err();
-        match &error {
-            WalError::Damaged { byte, .. } | WalError::DamagedTail { byte, .. } => {
-                prop_assert!(*byte as usize <= bit / 8);
+        match recovered(&bytes) {
+            Ok(Outcome { recovered, content, kept }) => {
+                let (file, byte) = recovered.suspect.expect("damage is noticed");
+                prop_assert_eq!(file, NAME);
+                prop_assert!(byte as usize <= bit / 8);
+                prop_assert_eq!(recovered.cut, None);
+                prop_assert!(contents.contains(&content));
+                prop_assert_eq!(kept, &bytes[byte as usize..], "all of it is kept");
             }
-            WalError::Header { .. } => prop_assert!(bit / 8 < HEADER_BYTES),
-            other => prop_assert!(false, "{}", other),
+            Err(error) => {
+                match &error {
+                    WalError::Damaged { byte, .. } => prop_assert!(*byte as usize <= bit / 8),
+                    WalError::Header { .. } => prop_assert!(bit / 8 < HEADER_BYTES),
+                    other => prop_assert!(false, "{}", other),
+                }
+                prop_assert!(error.to_string().starts_with(NAME));
+                prop_assert!(error.to_string().contains("kv repair --from PEER DIR"));
+            }
         }
-        prop_assert!(error.to_string().starts_with(NAME));
+    }
+
+    /// The page cache writes sectors in any order, so any of those that the last batch is in may be missing.
+    #[test]
+    fn a_batch_that_lost_any_of_its_sectors_is_torn(
+        commands in commands(),
+        lost: u64,
+        is_short: bool,
+    ) {
+        let synced = commands.iter().rposition(|command| matches!(command, Command::Sync));
+        let (before, mut contents) = written(&commands[..synced.unwrap_or(0)]);
+        let start = before.len();
+        let least = contents.len() - 1;
+        let mut bytes;
+        (bytes, contents) = written(&commands);
+        let mut is_any_lost = false;
+        for sector in start / 512..bytes.len().div_ceil(512) {
+            if lost >> (sector % 64) & 1 == 1 {
+                let (from, to) = ((sector * 512).max(start), ((sector + 1) * 512).min(bytes.len()));
+                bytes[from..to].fill(0);
+                is_any_lost = true;
+            }
+        }
+        if is_short {
+            let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+            bytes.truncate(bytes.len() - zeros);
+        }
+        let Outcome { recovered, content, .. } = recovered(&bytes).unwrap();
+        prop_assert_eq!(recovered.suspect, None);
+        prop_assert!(contents[least..].contains(&content));
+        if let Some((_, byte)) = recovered.cut {
+            prop_assert!(byte as usize >= start, "what was synced stays");
+        }
+        let is_all = content == contents[contents.len() - 1];
+        prop_assert!(is_all || is_any_lost, "nothing is lost without need");
     }
 
     #[test]
@@ -187,8 +277,8 @@ proptest! {
                 _ => bytes.extend_from_within(from..from + len),
             }
         }
-        if let Ok((_, content)) = recovered(&bytes) {
-            prop_assert!(contents.contains(&content));
+        if let Ok(outcome) = recovered(&bytes) {
+            prop_assert!(contents.contains(&outcome.content));
         }
     }
 
@@ -202,6 +292,12 @@ proptest! {
     }
 }
 
+/// Where an outcome says that records could not be accepted.
+fn suspected_at(outcome: &Result<Outcome, WalError>) -> Option<u64> {
+    let outcome = outcome.as_ref().ok()?;
+    outcome.recovered.suspect.as_ref().map(|(_, byte)| *byte)
+}
+
 /// R21: old bytes behind new ones, as a disk leaves them that writes to the wrong place: entries 2 and 3 were given up,
 /// and would fit behind entry 1 by offset and epoch.
 #[test]
@@ -210,39 +306,51 @@ fn old_records_behind_the_end_are_never_taken_for_new_ones() {
     let first = Command::Append(vec![3]);
     let given_up = written(&[first.clone(), Command::Sync, append.clone()]).0;
     let start = written(&[first.clone(), Command::Sync]).0.len();
-    let (bytes, _) = written(&[first, Command::Sync, append, Command::Truncate(2)]);
+    let (bytes, contents) = written(&[first, Command::Sync, append, Command::Truncate(2)]);
     let copied = [&bytes[..], &given_up[start..]].concat();
-    let error = recovered(&copied).unwrap_err();
-    let at = format!("at byte {}", bytes.len());
-    assert!(error.to_string().contains(&at), "{error}");
+    let outcome = recovered(&copied);
+    assert_eq!(suspected_at(&outcome), Some(bytes.len() as u64));
+    assert_eq!(outcome.unwrap().content, contents[contents.len() - 1]);
+}
+
+/// The bytes of a file with these records behind its header.
+fn file_of<'a>(records: impl IntoIterator<Item = &'a Record<'a>>) -> Vec<u8> {
+    let mut bytes = written(&[]).0[..HEADER_BYTES].to_vec();
+    for record in records {
+        record.encode(bytes.len() as u64, &mut bytes);
+    }
+    noise::apply(HEADER_BYTES as u64, &mut bytes[HEADER_BYTES..]);
+    bytes
 }
 
 /// R21: whole records in their places that do not follow each other, as only a bug would write them.
 #[test]
 fn an_entry_that_does_not_follow_is_refused() {
-    let header = written(&[Command::Sync]).0;
     let file = |versions: &[(u64, u64)]| {
-        let mut bytes = header.clone();
-        for (epoch, offset) in versions {
-            let version = Version::new(Epoch(*epoch), Offset(*offset));
-            Record::EpochStart(version).encode(bytes.len() as u64, &mut bytes);
-        }
-        bytes
+        let records = versions.iter().map(|(epoch, offset)| {
+            Record::EpochStart(Version::new(Epoch(*epoch), Offset(*offset)))
+        });
+        file_of(&records.collect::<Vec<_>>())
     };
-    recovered(&file(&[(1, 1), (1, 2), (4, 3)])).unwrap();
+    let whole = recovered(&file(&[(1, 1), (1, 2), (4, 3)]));
+    assert_eq!(suspected_at(&whole), None);
+    assert_eq!(whole.unwrap().content.1.len(), 3);
     let gap = [(1, 1), (1, 3)];
     let repetition = [(1, 1), (1, 1)];
     let lower_epoch = [(2, 1), (1, 2)];
-    let late_start = [(1, 2), (1, 3)];
-    for versions in [gap, repetition, lower_epoch, late_start] {
-        let error = recovered(&file(&versions)).unwrap_err();
-        assert!(error.to_string().contains("does not follow"), "{error}");
+    for versions in [gap, repetition, lower_epoch] {
+        let first = HEADER_BYTES as u64 + 32;
+        assert_eq!(suspected_at(&recovered(&file(&versions))), Some(first));
     }
+    let late_start = file(&[(1, 2), (1, 3)]);
+    assert_eq!(
+        suspected_at(&recovered(&late_start)),
+        Some(HEADER_BYTES as u64)
+    );
 }
 
 #[test]
 fn a_truncation_or_promise_that_does_not_fit_is_refused() {
-    let header = written(&[Command::Sync]).0;
     let version = |epoch, offset| Version::new(Epoch(epoch), Offset(offset));
     let fitting = [
         Record::EpochStart(version(2, 1)),
@@ -257,15 +365,15 @@ fn a_truncation_or_promise_that_does_not_fit_is_refused() {
         (Record::Truncate(version(3, 3)), false),
         (Record::Promise(Epoch(3)), true),
         (Record::Promise(Epoch(2)), false),
-        (Record::SyncMark(header.len() as u64), true),
+        (Record::SyncMark(HEADER_BYTES as u64), true),
         (Record::SyncMark(u64::MAX), false),
+        (Record::Whole, true),
     ];
     for (last, is_accepted) in last_records {
-        let mut bytes = header.clone();
-        for record in fitting.iter().chain([&last]) {
-            record.encode(bytes.len() as u64, &mut bytes);
-        }
-        assert_eq!(recovered(&bytes).is_ok(), is_accepted, "{last:?}");
+        let bytes = file_of(fitting.iter().chain([&last]));
+        let outcome = recovered(&bytes);
+        assert!(outcome.is_ok(), "{last:?}");
+        assert_eq!(suspected_at(&outcome).is_none(), is_accepted, "{last:?}");
     }
 }
 
@@ -278,8 +386,9 @@ fn damage_before_a_later_batch_was_synced_for_certain() {
     for byte in HEADER_BYTES..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[byte] ^= 1;
-        let error = recovered(&damaged).unwrap_err();
-        let is_certain = matches!(error, WalError::Damaged { .. });
-        assert_eq!(is_certain, byte < first, "byte {byte}: {error}");
+        let outcome = recovered(&damaged);
+        let is_certain = matches!(outcome, Err(WalError::Damaged { .. }));
+        assert_eq!(is_certain, byte < first, "byte {byte}");
+        assert_eq!(suspected_at(&outcome).is_none(), is_certain, "byte {byte}");
     }
 }

@@ -96,6 +96,7 @@ fn in_words(record: &Record<'_>) -> String {
         Record::Truncate(end) => format!("truncate after {end}"),
         Record::Promise(epoch) => format!("promise {epoch}"),
         Record::SyncMark(byte) => format!("synced up to byte {byte}"),
+        Record::Whole => "the node has again what it may have lost".to_owned(),
     }
 }
 
@@ -124,6 +125,7 @@ fn as_json(file: &str, byte: u64, record: &Record<'_>) -> Value {
             line["synced"] = json!(synced);
             "sync_mark"
         }
+        Record::Whole => "whole",
     };
     line["record"] = json!(name);
     if let Some(version) = record.entry_version() {

@@ -11,7 +11,7 @@ use kv_core::Offset;
 const STEP_BYTES: u64 = 64 * 1024;
 
 /// A place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// Which file.
     pub(super) sequence: u64,
@@ -43,6 +43,11 @@ impl Index {
         Self::default()
     }
 
+    /// All entries are gone.
+    pub(super) fn clear(&mut self) {
+        self.places.clear();
+    }
+
     /// The entries that follow lie in this file.
     pub(super) fn on_file(&mut self, sequence: u64) {
         self.sequence = sequence;
@@ -62,6 +67,21 @@ impl Index {
     pub(super) fn on_truncate(&mut self, after: Offset) {
         self.places.split_off(&after.next());
         self.next_from = 0;
+    }
+
+    /// The files before this one are gone. Returns the first entry that is left.
+    pub(super) fn drop_before(&mut self, sequence: u64) -> Option<Offset> {
+        let mut places = self.places.iter();
+        let left = places.find(|(_, place)| place.sequence >= sequence);
+        let first = left.map(|(&offset, _)| offset);
+        self.places = first.map_or_else(BTreeMap::new, |first| self.places.split_off(&first));
+        first
+    }
+
+    /// Where an entry lies, or one a little before it; nothing if neither it nor one before it is there.
+    pub(super) fn place(&self, offset: Offset) -> Option<Place> {
+        let before = self.places.range(..=offset).next_back();
+        before.map(|(_, &place)| place)
     }
 
     /// Where to begin reading in order to find an entry that was written.
@@ -97,6 +117,24 @@ mod tests {
         assert_eq!(first.start, (Offset(1), place(1, 100)));
         assert_eq!(first.next, Some(Offset(3)));
         assert_eq!(index.stretch(Offset(4)).start, (Offset(3), place(2, 100)));
+    }
+
+    #[test]
+    fn entries_of_dropped_files_are_forgotten() {
+        let mut index = Index::new();
+        for offset in 1..=6 {
+            if offset % 2 == 1 {
+                index.on_file(offset);
+            }
+            index.on_entry(Offset(offset), 100 * offset);
+        }
+        assert_eq!(index.drop_before(3), Some(Offset(3)));
+        assert_eq!(index.place(Offset(2)), None);
+        assert_eq!(index.place(Offset(4)), Some(place(3, 300)));
+        assert_eq!(index.drop_before(3), Some(Offset(3)));
+        // The file after the last one has no entry yet.
+        assert_eq!(index.drop_before(7), None);
+        assert_eq!(index.place(Offset(6)), None);
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! One record of the WAL as bytes: encoding, and decoding that trusts nothing.
 //!
 //! ```text
-//!  0        4         8        12      20       28   29           31    31+k    31+k+v
-//!  | length | crc of  | crc of | epoch | offset | op | key length | key | value | 0x5A |
-//!  | u32    | length  | rest   | u64   | u64    | u8 | u16 = k    |     |       | end  |
-//!  |------------ head ---------|---------------- body: `length` bytes -----------------|
+//!  0        4         8        12      20       28   29           31    31+k    31+k+v       16n
+//!  | length | crc of  | crc of | epoch | offset | op | key length | key | value | zeros | 0x5A |
+//!  | u32    | length  | rest   | u64   | u64    | u8 | u16 = k    |     |       |       | end  |
+//!  |------------ head ---------|-------------- body: `length` bytes ------------|-- padding ---|
 //! ```
 //!
-//! Integers are little-endian, and checksums are CRC-32. Three properties let recovery tell a write that was torn from
-//! bytes that rotted (see `recovery.rs`):
+//! Integers are little-endian, and checksums are CRC-32. On the disk all of it is under noise (`noise.rs`); here it is plain.
+//! Four properties let recovery tell a write that was torn from bytes that rotted (see `judge.rs`):
 //! 1. the length has a checksum of its own, so that a flipped length is not taken for a record that ends too late;
-//! 2. a record ends in a byte that is not zero, so that a record whose end is missing, or zeros, was never written whole;
-//! 3. the second checksum is over the record's position in the file and the body, so that a record is none elsewhere.
+//! 2. a record ends in a byte that is never zero on the disk, so that a record whose end is missing, or zeros, was never
+//!    written whole;
+//! 3. the second checksum is over the record's position in the file and all behind the head, so that a record is none
+//!    elsewhere;
+//! 4. a record begins and ends at a multiple of 16, so that at least 16 bytes of it are in each sector that it touches.
 //!
 //! Ops 1 to 3 are log entries. The others are the WAL's own:
 //!
@@ -23,15 +26,22 @@
 //! | 4 | `Truncate`: entries above are gone | the entry that is the last now | – |
 //! | 5 | `Promise` | the promised epoch, 0 | – |
 //! | 6 | `SyncMark` | 0, 0 | up to which byte the file was durable before: u64 |
+//! | 7 | `Whole`: the node has again all that it may have lost | 0, 0 | – |
 
 use bytes::Bytes;
 use kv_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kv_core::{Entry, Epoch, Offset, Operation, Version};
 
+use super::noise;
+
 /// The bytes before the body.
 pub const HEAD_BYTES: usize = 12;
+/// A record begins and ends at a multiple of this.
+pub const ALIGN_BYTES: usize = 16;
+/// The smallest record.
+pub const RECORD_BYTES_MIN: usize = record_bytes(BODY_BYTES_MIN);
 /// The body without key and value.
-const BODY_BYTES_MIN: usize = 8 + 8 + 1 + 2 + 1;
+const BODY_BYTES_MIN: usize = 8 + 8 + 1 + 2;
 /// The largest body.
 const BODY_BYTES_MAX: usize = BODY_BYTES_MIN + KEY_BYTES_MAX + VALUE_BYTES_MAX;
 /// The last byte of every record.
@@ -39,7 +49,7 @@ const END: u8 = 0x5A;
 
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(BODY_BYTES_MAX <= u32::MAX as usize);
-const _: () = assert!(END != 0);
+const _: () = assert!(END & noise::ALWAYS_SET == 0);
 
 /// One record; key and value are borrowed from where they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +78,8 @@ pub enum Record<'a> {
     Promise(Epoch),
     /// Written at the start of each batch: every byte before this one was durable then.
     SyncMark(u64),
+    /// What the node may have lost in a damaged tail, it has got again from its peers.
+    Whole,
 }
 
 /// Why bytes are no record.
@@ -133,7 +145,7 @@ impl<'a> Record<'a> {
             Self::EpochStart(version)
             | Self::Set { version, .. }
             | Self::Delete { version, .. } => Some(version),
-            Self::Truncate(_) | Self::Promise(_) | Self::SyncMark(_) => None,
+            Self::Truncate(_) | Self::Promise(_) | Self::SyncMark(_) | Self::Whole => None,
         }
     }
 
@@ -158,6 +170,7 @@ impl<'a> Record<'a> {
                 mark = synced.to_le_bytes();
                 (6, Version::ZERO, nothing, &mark[..])
             }
+            Self::Whole => (7, Version::ZERO, nothing, nothing),
         };
         assert!(key.len() <= KEY_BYTES_MAX, "keys are within the limit");
         assert!(
@@ -167,7 +180,8 @@ impl<'a> Record<'a> {
         if matches!(self, Self::Set { .. } | Self::Delete { .. }) {
             assert!(!key.is_empty(), "keys are not empty");
         }
-        let length = (BODY_BYTES_MIN + key.len() + value.len()) as u32;
+        let body_bytes = BODY_BYTES_MIN + key.len() + value.len();
+        let length = body_bytes as u32;
         let start = out.len();
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&crc32fast::hash(&length.to_le_bytes()).to_le_bytes());
@@ -178,6 +192,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&(key.len() as u16).to_le_bytes());
         out.extend_from_slice(key);
         out.extend_from_slice(value);
+        out.resize(start + record_bytes(body_bytes) - 1, 0);
         out.push(END);
         let crc = crc_at(position, &out[start + HEAD_BYTES..]);
         out[start + 8..start + HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
@@ -191,9 +206,16 @@ impl<'a> Record<'a> {
     pub fn decode(position: u64, bytes: &'a [u8]) -> Result<(Self, usize), Refusal> {
         let taken = length_of(bytes)?;
         let needed = Refusal::Short { needed: taken };
-        let body = bytes.get(HEAD_BYTES..taken).ok_or(needed)?;
-        if crc_at(position, body) != u32_at(bytes, 8) {
+        let behind_head = bytes.get(HEAD_BYTES..taken).ok_or(needed)?;
+        if crc_at(position, behind_head) != u32_at(bytes, 8) {
             return Err(Refusal::Checksum);
+        }
+        let (body, padding) = behind_head.split_at(u32_at(bytes, 0) as usize);
+        let is_padding = padding
+            .split_last()
+            .is_some_and(|(last, zeros)| *last == END && zeros.iter().all(|byte| *byte == 0));
+        if !is_padding {
+            return Err(Refusal::Malformed);
         }
         Ok((Self::from_body(body)?, taken))
     }
@@ -201,11 +223,10 @@ impl<'a> Record<'a> {
     fn from_body(body: &'a [u8]) -> Result<Self, Refusal> {
         let version = Version::new(Epoch(u64_at(body, 0)), Offset(u64_at(body, 8)));
         let key_length = usize::from(u16::from_le_bytes([body[17], body[18]]));
-        let (rest, end) = body[19..].split_at(body.len() - BODY_BYTES_MIN);
-        if end != [END] || key_length > rest.len() {
-            return Err(Refusal::Malformed);
-        }
-        let (key, value) = rest.split_at(key_length);
+        let rest = &body[BODY_BYTES_MIN..];
+        let (key, value) = rest
+            .split_at_checked(key_length)
+            .ok_or(Refusal::Malformed)?;
         let is_key = (1..=KEY_BYTES_MAX).contains(&key.len());
         match (body[16], key, value) {
             (1, [], []) => Ok(Self::EpochStart(version)),
@@ -220,6 +241,7 @@ impl<'a> Record<'a> {
             (6, [], _) if value.len() == 8 && version == Version::ZERO => {
                 Ok(Self::SyncMark(u64_at(value, 0)))
             }
+            (7, [], []) if version == Version::ZERO => Ok(Self::Whole),
             _ => Err(Refusal::Malformed),
         }
     }
@@ -238,17 +260,22 @@ pub fn length_of(bytes: &[u8]) -> Result<usize, Refusal> {
     if !is_intact || !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&length) {
         return Err(Refusal::Length);
     }
-    Ok(HEAD_BYTES + length)
+    Ok(record_bytes(length))
+}
+
+/// The bytes of a record with a body of so many bytes: the head, the body, at least the byte at the end.
+const fn record_bytes(body_bytes: usize) -> usize {
+    (HEAD_BYTES + body_bytes + 1).next_multiple_of(ALIGN_BYTES)
 }
 
 /// The bytes of a [`Record::SyncMark`].
-pub(crate) const SYNC_MARK_BYTES: usize = HEAD_BYTES + BODY_BYTES_MIN + 8;
+pub(crate) const SYNC_MARK_BYTES: usize = record_bytes(BODY_BYTES_MIN + 8);
 
-/// The checksum of a body at that position.
-fn crc_at(position: u64, body: &[u8]) -> u32 {
+/// The checksum of what stands behind the head of a record at that position.
+fn crc_at(position: u64, behind_head: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&position.to_le_bytes());
-    hasher.update(body);
+    hasher.update(behind_head);
     hasher.finalize()
 }
 
@@ -279,7 +306,7 @@ mod tests {
     }
 
     /// Every kind of record around the same parts.
-    fn every_kind<'a>(version: Version, key: &'a [u8], value: &'a [u8]) -> [Record<'a>; 6] {
+    fn every_kind<'a>(version: Version, key: &'a [u8], value: &'a [u8]) -> [Record<'a>; 7] {
         [
             Record::EpochStart(version),
             Record::Set {
@@ -291,6 +318,7 @@ mod tests {
             Record::Truncate(version),
             Record::Promise(version.epoch),
             Record::SyncMark(version.offset.0),
+            Record::Whole,
         ]
     }
 
@@ -340,6 +368,7 @@ mod tests {
             for record in every_kind(Version::new(Epoch(epoch), Offset(offset)), &key, &value) {
                 let mut bytes = encoded(&record);
                 let taken = bytes.len();
+                prop_assert_eq!(taken % ALIGN_BYTES, 0);
                 bytes.extend(&behind);
                 prop_assert_eq!(Record::decode(POSITION, &bytes), Ok((record, taken)));
                 let elsewhere = Record::decode(POSITION + 1, &bytes);
@@ -383,8 +412,12 @@ mod tests {
                 let length = (bytes.len() as u32).to_le_bytes();
                 let mut whole = length.to_vec();
                 whole.extend(crc32fast::hash(&length).to_le_bytes());
-                whole.extend(crc_at(POSITION, &bytes).to_le_bytes());
+                whole.extend([0; 4]);
                 whole.extend(&bytes);
+                whole.resize(record_bytes(bytes.len()) - 1, 0);
+                whole.push(END);
+                let crc = crc_at(POSITION, &whole[HEAD_BYTES..]).to_le_bytes();
+                whole[8..HEAD_BYTES].copy_from_slice(&crc);
                 if let Ok((record, taken)) = Record::decode(POSITION, &whole) {
                     prop_assert_eq!(encoded(&record), &whole[..taken]);
                 }

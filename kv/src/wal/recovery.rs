@@ -1,91 +1,141 @@
 //! Opening a log after anything may have happened to it: what is accepted, what is cut off, and what is refused.
 //!
 //! Records are replayed in order, each at the position that it was made for, and an entry is accepted only if it follows
-//! the one before it (R21). Where the first
-//! record is not accepted, at byte *P*, one question is left: did a crash tear a write that was never synced, or are bytes
-//! gone that others count on? The first is everyday life, and the tail is cut. The second must stop the node: by
-//! forgetting what it promised or acknowledged it would break the promise of a quorum (Alagappan et al.,
-//! "Protocol-Aware Recovery for Consensus-Based Storage", FAST 2018). Checksums alone cannot tell them apart.
+//! the one before it (R21). Where the first record is not accepted, `judge.rs` says what became of it:
 //!
-//! **What a torn write looks like.** The file only grows, so what a crash kept from the disk was never anything but
-//! missing: the file ends early, or the rest of it is zeros. A record that was written whole ends in a byte that is not
-//! zero. So if the last byte that is not zero stands before the end of the record at *P*, the record was not written whole,
-//! its sync never returned, and nobody was told of it: it is **cut**, with what follows. Where the record ends is known
-//! from its length, which has a checksum of its own; if that is wrong and all of the head is there, it is not a torn
-//! write, since in a torn write what is there is right.
-//!
-//! **Everything else is damage**, and an error that names file and byte. Behind *P* there may be a sync mark, which says
-//! how far the file was durable when it was written. If one reaches beyond *P*, these bytes **had been synced**
-//! ([`WalError::Damaged`]). Otherwise they stand in the last batch, and **may have been** ([`WalError::DamagedTail`]):
-//! a bit that flipped there looks the same before and after a sync.
+//! | the bytes there | what is done |
+//! |---|---|
+//! | were never written whole | they are **cut**; nobody was told of them |
+//! | had been synced | an **error** that names file and byte ([`WalError::Damaged`]); nothing is changed |
+//! | may have been synced | they are **kept aside** in `damaged/`, the log goes on before them in another file, and that file's header says that it is **suspect**, until [`Log::declare_whole`](super::Log::declare_whole) |
 //!
 //! **A file after which another one was begun** was durable to its end before that, so whatever is wrong in it is damage. That nothing
-//! is missing at its end is known from the next one's header, which says what the log was before it.
+//! is missing at its end is known from the next one's header, which says where it ends and what the log was then.
 //!
-//! **What cannot be told.** (1) A disk that loses whole bytes from the end of the file after it said that they were durable
-//! leaves what a torn write leaves; they are cut. (2) A disk that writes the pages of a batch out of order may leave a
-//! hole in a batch that was never synced, with later bytes behind it; that is refused, as it may be a synced batch that
-//! was damaged. (3) A value could hold the bytes of a mark, made for the very position that it lands on; behind damage,
-//! it would turn one refusal into the other.
+//! **Leading files may have been dropped**, and after a restart of the log all before it: the first file that is there says what the
+//! log has come to before it. What is dropped must be in the engine: if the first entry whose bytes are there does not follow
+//! the checkpoint, that is an error ([`WalError::MissingEntries`]).
+//!
+//! **A checkpoint that the log does not hold** is a snapshot that was installed just before a crash, or has entries that a damaged
+//! tail has lost. What the engine applied is committed, so the log is restarted at the checkpoint; the promise stays.
 //!
 //! **Before anything is built on it**, what is not known to be durable is written again and synced: a process that was
 //! killed leaves bytes that are only in the page cache, and after a failed sync the kernel may hold pages that it takes
-//! for written (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
+//! for written (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020). Every step leaves the folder such that
+//! a recovery that is interrupted there and begun again ends the same.
 
 use std::io;
 
-use kv_core::{Epoch, Log as Shape, follows};
+use kv_core::{Log as Shape, Offset, follows};
 
 use super::WalError;
-use super::index::Index;
-use super::record::{HEAD_BYTES, Record, Refusal, SYNC_MARK_BYTES, length_of};
+use super::index::{Index, Place};
+use super::judge::{Judgement, judge};
+use super::record::{Record, Refusal};
 use super::scan::{Scanned, Scanner};
-use super::segment::{HEADER_BYTES, Segment};
-use crate::fs::File;
+use super::segment::{self, Found, Kind, Segment};
+use super::standing::Standing;
+use crate::fs::{File, FileSystem};
 
-/// How much is read, searched or written at once.
+/// How much is read or written at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
+/// Where damaged bytes are kept.
+const DAMAGED_FOLDER: &str = "damaged";
 
 /// A replayed log.
 pub(super) struct State {
-    pub(super) promised: Epoch,
-    pub(super) shape: Shape,
+    pub(super) standing: Standing,
+    /// The first entry whose bytes are there; the one after the last if there is none.
+    pub(super) first: Offset,
     pub(super) index: Index,
-    /// The end of the last record of the file.
+    /// The end of the last record of the last file.
     pub(super) end: u64,
-    /// Where a torn tail was cut off.
-    pub(super) cut_at: Option<u64>,
-    /// All before this byte of the file is known to be durable.
+    pub(super) tail: Tail,
+    /// All before this byte of the last file is known to be durable.
     synced: u64,
 }
 
-/// Replays the files of a log, cuts a torn tail off the last one, and makes the rest durable.
-pub(super) async fn recover(segments: &[Segment]) -> Result<State, WalError> {
-    let state = replay(segments, &mut |_, _, _| {})?;
-    if let Some(last) = segments.last() {
-        if let Some(byte) = state.cut_at {
-            last.file.set_len(byte).map_err(WalError::io("cut"))?;
-        }
-        let file = last.file.as_ref();
-        rewrite(file, state.synced, state.end).map_err(WalError::io("write"))?;
-        file.sync().await.map_err(WalError::io("sync"))?;
+/// How the last file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// With a record.
+    Whole,
+    /// With bytes that were never synced.
+    Torn,
+    /// With damaged bytes that may have been synced.
+    Suspect,
+}
+
+/// Opens the files of a log, or begins one, and brings it into order. All of it is durable afterwards.
+pub(super) async fn recover(
+    file_system: &dyn FileSystem,
+    checkpoint: &Shape,
+) -> Result<(State, Vec<Segment>), WalError> {
+    let mut found = segment::find(file_system)?;
+    let mut state = replay(&found, &mut |_, _, _| {})?;
+    let is_restarted = state.must_restart(checkpoint)?;
+    if found.segments.is_empty() && checkpoint.end().offset > Offset::ZERO {
+        let file = segment::first_name();
+        return Err(WalError::Missing { file });
     }
-    Ok(state)
+    tidy(file_system, &found).await?;
+    let Some(last) = found.segments.last().cloned() else {
+        let first = segment::begin_first(file_system).await;
+        let first = first.map_err(WalError::io("begin"))?;
+        state.on_file(&first);
+        return Ok((state, vec![first]));
+    };
+    state.mend(file_system, &last).await?;
+    let previous_end = state.end;
+    let kind = match state.tail {
+        _ if is_restarted => Kind::Restart,
+        Tail::Suspect => Kind::Next { previous_end },
+        Tail::Whole | Tail::Torn => return Ok((state, found.segments)),
+    };
+    if is_restarted {
+        state.standing.names = checkpoint.clone();
+        state.first = checkpoint.end().offset.next();
+        state.index = Index::new();
+    }
+    let sequence = last.header.sequence + 1;
+    let next = segment::begin(file_system, sequence, kind, &state.standing).await;
+    let next = next.map_err(WalError::io("begin"))?;
+    state.on_file(&next);
+    if is_restarted {
+        let old = found.segments.drain(..).map(|segment| segment.name);
+        let removed = segment::remove(file_system, &old.collect::<Vec<_>>()).await;
+        removed.map_err(WalError::io("drop"))?;
+    }
+    found.segments.push(next);
+    Ok((state, found.segments))
+}
+
+/// Makes the names of the files durable, and removes those that do not matter.
+async fn tidy(file_system: &dyn FileSystem, found: &Found) -> Result<(), WalError> {
+    for file in &found.unfinished {
+        file_system.remove(file).map_err(WalError::io("begin"))?;
+    }
+    // A process that was killed between a rename and the sync of the names leaves a name that is not durable yet.
+    let synced = file_system.sync_names().await;
+    synced.map_err(WalError::io("open"))?;
+    let removed = segment::remove(file_system, &found.outdated).await;
+    removed.map_err(WalError::io("drop"))
 }
 
 /// Told of each record that is accepted: in which file, and at which byte.
 pub(super) type Tell<'a> = dyn FnMut(&Segment, u64, &Record<'_>) + 'a;
 
 /// Replays the files of a log, and changes nothing.
-pub(super) fn replay(segments: &[Segment], tell: &mut Tell<'_>) -> Result<State, WalError> {
+pub(super) fn replay(found: &Found, tell: &mut Tell<'_>) -> Result<State, WalError> {
     let mut state = State {
-        promised: Epoch(0),
-        shape: Shape::default(),
+        standing: found.standing.clone(),
+        first: found.standing.names.end().offset.next(),
         index: Index::new(),
-        end: HEADER_BYTES,
-        cut_at: None,
-        synced: HEADER_BYTES,
+        end: 0,
+        tail: Tail::Whole,
+        synced: 0,
     };
+    let segments = &found.segments;
     for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
         state.replay_sealed(segment, next, tell)?;
     }
@@ -103,80 +153,112 @@ impl State {
         next: &Segment,
         tell: &mut Tell<'_>,
     ) -> Result<(), WalError> {
-        let refusal = self.replay(segment, tell).map_err(WalError::io("read"))?;
-        let agrees = || {
-            let end = (self.shape.end(), self.promised);
-            end == (next.header.before, next.header.promised)
-        };
+        let end = next.header.previous_end;
+        let replayed = self.replay(segment, end, tell);
+        let refusal = replayed.map_err(WalError::io("read"))?;
+        let len = segment.file.len().map_err(WalError::io("read"))?;
+        // Behind the end stands at most what was found damaged there.
+        let is_end = self.end == end && (len == end || next.header.follows_damage());
         match refusal {
-            None if agrees() => Ok(()),
-            refusal => Err(WalError::Damaged {
-                file: segment.name.clone(),
-                byte: self.end,
-                why: refusal.unwrap_or(Refusal::Short { needed: 1 }),
-            }),
+            None if is_end && next.header.agrees(&self.standing) => {}
+            refusal => {
+                return Err(WalError::Damaged {
+                    file: segment.name.clone(),
+                    byte: self.end,
+                    why: refusal.unwrap_or(Refusal::Short { needed: 1 }),
+                });
+            }
         }
+        if next.header.follows_damage() {
+            self.standing.suspect = Some(Place {
+                sequence: segment.header.sequence,
+                position: end,
+            });
+        }
+        Ok(())
     }
 
     /// Replays the file that was written last, which a crash may have torn.
     fn replay_last(&mut self, segment: &Segment, tell: &mut Tell<'_>) -> Result<(), WalError> {
-        let refusal = self.replay(segment, tell).map_err(WalError::io("read"))?;
+        let replayed = self.replay(segment, u64::MAX, tell);
+        let refusal = replayed.map_err(WalError::io("read"))?;
         let Some(why) = refusal else { return Ok(()) };
         let (file, byte) = (segment.name.clone(), self.end);
-        match judge(segment.file.as_ref(), byte).map_err(WalError::io("read"))? {
-            Judgement::Torn => {
-                self.cut_at = Some(byte);
-                Ok(())
-            }
-            Judgement::Synced => Err(WalError::Damaged { file, byte, why }),
-            Judgement::MaybeSynced => Err(WalError::DamagedTail { file, byte, why }),
-        }
+        self.tail = match judge(segment.file.as_ref(), byte).map_err(WalError::io("read"))? {
+            Judgement::Torn => Tail::Torn,
+            Judgement::MaybeSynced => Tail::Suspect,
+            Judgement::Synced => return Err(WalError::Damaged { file, byte, why }),
+        };
+        Ok(())
     }
 
-    /// Reads records as long as they are accepted; says why the next one was not.
-    fn replay(&mut self, segment: &Segment, tell: &mut Tell<'_>) -> io::Result<Option<Refusal>> {
-        self.index.on_file(segment.header.sequence);
-        self.synced = HEADER_BYTES;
-        let mut scanner = Scanner::new(segment.file.as_ref(), HEADER_BYTES, CHUNK_BYTES)?;
-        loop {
-            let (end, refusal) = match scanner.next()? {
-                Scanned::Record { position, record } if self.accept(position, &record) => {
+    /// Reads records as long as they are accepted, and up to `end`; says why the next one was not.
+    fn replay(
+        &mut self,
+        segment: &Segment,
+        end: u64,
+        tell: &mut Tell<'_>,
+    ) -> io::Result<Option<Refusal>> {
+        self.on_file(segment);
+        let from = self.end;
+        let mut scanner = Scanner::new(segment.file.as_ref(), from, CHUNK_BYTES)?;
+        while self.end < end {
+            let refusal = match scanner.next()? {
+                Scanned::Record {
+                    position,
+                    record,
+                    end,
+                } if self.accept(position, &record) => {
                     tell(segment, position, &record);
+                    self.end = end;
                     continue;
                 }
-                Scanned::Record { position, .. } => (position, Some(Refusal::Order)),
-                Scanned::Refused { position, refusal } => (position, Some(refusal)),
-                Scanned::End { position } => (position, None),
+                Scanned::Record { .. } => Some(Refusal::Order),
+                Scanned::Refused { refusal, .. } => Some(refusal),
+                Scanned::End { .. } => None,
             };
-            self.end = end;
             return Ok(refusal);
         }
+        Ok(None)
+    }
+
+    /// Goes on at the start of a file.
+    fn on_file(&mut self, segment: &Segment) {
+        self.index.on_file(segment.header.sequence);
+        self.end = segment.header.records_from();
+        self.synced = self.end;
     }
 
     /// Takes a record in, if it follows what was taken in before.
     fn accept(&mut self, position: u64, record: &Record<'_>) -> bool {
+        let Standing {
+            promised,
+            names,
+            suspect,
+        } = &mut self.standing;
         match *record {
             Record::EpochStart(version)
             | Record::Set { version, .. }
             | Record::Delete { version, .. } => {
-                if !follows(self.shape.end(), version) {
+                if !follows(names.end(), version) {
                     return false;
                 }
-                self.shape.append(version);
+                names.append(version);
                 self.index.on_entry(version.offset, position);
             }
             Record::Truncate(end) => {
-                if !self.shape.holds(end) {
+                if !names.holds(end) {
                     return false;
                 }
-                self.shape.truncate(end.offset);
+                names.truncate(end.offset);
                 self.index.on_truncate(end.offset);
+                self.first = self.first.min(end.offset.next());
             }
             Record::Promise(epoch) => {
-                if epoch < self.promised {
+                if epoch < *promised {
                     return false;
                 }
-                self.promised = epoch;
+                *promised = epoch;
             }
             Record::SyncMark(synced) => {
                 if !(self.synced..=position).contains(&synced) {
@@ -184,93 +266,65 @@ impl State {
                 }
                 self.synced = synced;
             }
+            Record::Whole => *suspect = None,
         }
         true
     }
-}
 
-/// What became of the bytes from the first record on that was not accepted.
-enum Judgement {
-    /// They were never written whole, so never synced.
-    Torn,
-    /// They had been synced.
-    Synced,
-    /// They may have been synced.
-    MaybeSynced,
-}
-
-fn judge(file: &dyn File, from: u64) -> io::Result<Judgement> {
-    // All that is there of the head, the zeros at the end left out.
-    let present = last_nonzero_end(file, from)? - from;
-    let mut head = [0; HEAD_BYTES];
-    let count = file.read_at(from, &mut head)?;
-    let needed = match length_of(&head[..count]) {
-        Ok(bytes) => bytes as u64,
-        Err(_) => HEAD_BYTES as u64,
-    };
-    if present < needed {
-        return Ok(Judgement::Torn);
-    }
-    if sync_mark_beyond(file, from)? {
-        return Ok(Judgement::Synced);
-    }
-    Ok(Judgement::MaybeSynced)
-}
-
-/// The end of the last byte from `from` on that is not zero.
-fn last_nonzero_end(file: &dyn File, from: u64) -> io::Result<u64> {
-    let mut end = file.len()?;
-    let mut buffer = vec![0; CHUNK_BYTES.min(end.saturating_sub(from) as usize)];
-    while end > from {
-        let start = from.max(end.saturating_sub(CHUNK_BYTES as u64));
-        let count = file.read_at(start, &mut buffer[..(end - start) as usize])?;
-        if let Some(last) = buffer[..count].iter().rposition(|byte| *byte != 0) {
-            return Ok(start + last as u64 + 1);
+    /// Whether the log is to be restarted at a checkpoint.
+    fn must_restart(&self, checkpoint: &Shape) -> Result<bool, WalError> {
+        let applied = checkpoint.end();
+        if applied.offset.next() < self.first {
+            return Err(WalError::MissingEntries {
+                from: applied.offset.next(),
+                upto: self.first.previous(),
+            });
         }
-        end = start;
+        Ok(!self.standing.names.holds(applied))
     }
-    Ok(from)
-}
 
-/// Whether a mark behind `from` says that the file had been synced beyond `from`. The records in between may be
-/// unreadable, so every byte may begin a mark. What looks like one by chance fails two checksums.
-fn sync_mark_beyond(file: &dyn File, from: u64) -> io::Result<bool> {
-    let mut window = Vec::new();
-    let mut start = from;
-    loop {
-        let present = window.len();
-        window.resize(present + CHUNK_BYTES, 0);
-        let count = file.read_at(start + present as u64, &mut window[present..])?;
-        window.truncate(present + count);
-        if window.len() < SYNC_MARK_BYTES {
-            return Ok(false);
-        }
-        let candidates = window.len() - SYNC_MARK_BYTES + 1;
-        for at in 0..candidates {
-            let here = start + at as u64;
-            let record = Record::decode(here, &window[at..at + SYNC_MARK_BYTES]);
-            if let Ok((Record::SyncMark(synced), _)) = record
-                && (from + 1..=here).contains(&synced)
-            {
-                return Ok(true);
+    /// Brings the end of the last file into order, and makes all before it durable.
+    async fn mend(&mut self, file_system: &dyn FileSystem, last: &Segment) -> Result<(), WalError> {
+        let file = last.file.as_ref();
+        let place = Place {
+            sequence: last.header.sequence,
+            position: self.end,
+        };
+        match self.tail {
+            Tail::Whole => {}
+            Tail::Torn => file.set_len(self.end).map_err(WalError::io("cut"))?,
+            Tail::Suspect => {
+                let kept = keep_aside(file_system, file, place).await;
+                kept.map_err(WalError::io("keep the damaged end of"))?;
+                self.standing.suspect = Some(place);
             }
         }
-        window.drain(..candidates);
-        start += candidates as u64;
+        copy(file, file, self.synced, self.end, 0).map_err(WalError::io("write"))?;
+        file.sync().await.map_err(WalError::io("sync"))
     }
 }
 
-/// Writes the same bytes again, so that a sync is about them.
-fn rewrite(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+/// Keeps what stands in a file from there on.
+async fn keep_aside(file_system: &dyn FileSystem, file: &dyn File, place: Place) -> io::Result<()> {
+    let Place { sequence, position } = place;
+    let name = format!("{DAMAGED_FOLDER}/{sequence:010}-{position}");
+    let end = file.len()?;
+    let write = |kept: &dyn File| copy(file, kept, position, end, position);
+    segment::write_whole(file_system, &name, write).await
+}
+
+/// Writes the bytes `from..to` of a file into another one, so many bytes further ahead; or into the same one again, so that
+/// a sync is about them.
+fn copy(source: &dyn File, target: &dyn File, from: u64, to: u64, ahead: u64) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_BYTES.min((to - from) as usize)];
     let mut position = from;
     while position < to {
         let wanted = buffer.len().min((to - position) as usize);
-        let count = file.read_at(position, &mut buffer[..wanted])?;
+        let count = source.read_at(position, &mut buffer[..wanted])?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        file.write_at(position, &buffer[..count])?;
+        target.write_at(position - ahead, &buffer[..count])?;
         position += count as u64;
     }
     Ok(())

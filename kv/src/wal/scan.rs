@@ -1,7 +1,8 @@
-//! Reads a log file from some position on, record by record, through a bounded buffer.
+//! Reads a log file from some position on, record by record, through a bounded buffer, and takes the noise away.
 
 use std::io;
 
+use super::noise;
 use super::record::{HEAD_BYTES, Record, Refusal, length_of};
 use crate::fs::File;
 
@@ -24,6 +25,8 @@ pub(super) enum Scanned<'buffer> {
         position: u64,
         /// The record.
         record: Record<'buffer>,
+        /// Where it ends.
+        end: u64,
     },
     /// No record; the scanner stays where it is.
     Refused {
@@ -71,7 +74,12 @@ impl<'file> Scanner<'file> {
             Ok((record, taken)) => {
                 self.at += taken;
                 self.position += taken as u64;
-                Ok(Scanned::Record { position, record })
+                let end = self.position;
+                Ok(Scanned::Record {
+                    position,
+                    record,
+                    end,
+                })
             }
             Err(refusal) => Ok(Scanned::Refused { position, refusal }),
         }
@@ -91,6 +99,7 @@ impl<'file> Scanner<'file> {
         self.buffer.resize(present + more, 0);
         let count = self.file.read_at(from, &mut self.buffer[present..])?;
         self.buffer.truncate(present + count);
+        noise::apply(from, &mut self.buffer[present..]);
         Ok(())
     }
 }

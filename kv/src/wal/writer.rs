@@ -6,13 +6,14 @@
 use std::io;
 use std::sync::Arc;
 
-use kv_core::{Epoch, Offset, Version};
+use kv_core::{Log as Shape, Offset};
 use tokio::sync::mpsc;
 
+use super::progress::Shared;
 use super::record::Record;
-use super::recovery::State;
-use super::segment::{self, HEADER_BYTES, Header, Segment};
-use super::{Command, Options, Shared, WalError};
+use super::segment::{self, Kind, Segment};
+use super::standing::Standing;
+use super::{Command, Options, WalError, noise};
 use crate::fs::FileSystem;
 
 /// No more is taken from the queue for one sync once a batch has this many bytes.
@@ -28,12 +29,14 @@ pub struct LogWriter {
     segment_bytes: u64,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// A command that comes before those in the queue.
+    next: Option<Command>,
     /// The file that is being written.
     segment: Segment,
     /// The end of the file; all before it is durable between two batches.
     end: u64,
-    /// The last entry and the promise, as the file has them.
-    written: (Version, Epoch),
+    /// What the log has come to, as the files have it.
+    written: Standing,
     batch: Batch,
 }
 
@@ -41,6 +44,7 @@ pub struct LogWriter {
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
+    /// How many of them are reported.
     commands: usize,
     steps: Vec<Step>,
 }
@@ -57,16 +61,18 @@ impl LogWriter {
         shared: Arc<Shared>,
         commands: mpsc::UnboundedReceiver<Command>,
         segment: Segment,
-        state: &State,
+        end: u64,
+        written: Standing,
     ) -> Self {
         Self {
             file_system,
             segment_bytes: options.segment_bytes,
             shared,
             commands,
+            next: None,
             segment,
-            end: state.end,
-            written: (state.shape.end(), state.promised),
+            end,
+            written,
             batch: Batch::default(),
         }
     }
@@ -74,17 +80,43 @@ impl LogWriter {
     /// Writes and syncs until the [`Log`](super::Log) is dropped, and reports each sync. The first failure is reported
     /// too, and ends it for ever: whether a failed sync lost the bytes cannot be known, so it is never tried again.
     pub async fn run(mut self, reports: mpsc::UnboundedSender<Result<Synced, WalError>>) {
-        while let Some(command) = self.commands.recv().await {
-            let report = self.write_and_sync(command).await;
+        loop {
+            let command = match self.next.take() {
+                Some(command) => command,
+                None => match self.commands.recv().await {
+                    Some(command) => command,
+                    None => return,
+                },
+            };
+            let report = self.perform(command).await;
             let is_over = report.is_err();
+            if matches!(report, Ok(Synced(0))) {
+                continue;
+            }
             if reports.send(report).is_err() || is_over {
                 return;
             }
         }
     }
 
+    async fn perform(&mut self, command: Command) -> Result<Synced, WalError> {
+        match command {
+            Command::Restart(names) => {
+                let restarted = self.restart(names).await;
+                restarted.map_err(WalError::io("restart"))?;
+                Ok(Synced(1))
+            }
+            Command::Remove(files) => {
+                let removed = segment::remove(self.file_system.as_ref(), &files).await;
+                removed.map_err(WalError::io("drop"))?;
+                Ok(Synced(0))
+            }
+            command => self.write_and_sync(command).await,
+        }
+    }
+
     async fn write_and_sync(&mut self, first: Command) -> Result<Synced, WalError> {
-        if self.end >= self.segment_bytes {
+        if self.end - self.segment.header.records_from() >= self.segment_bytes {
             self.begin_next().await.map_err(WalError::io("begin"))?;
         }
         self.batch.begin(self.end);
@@ -92,8 +124,13 @@ impl LogWriter {
         while self.batch.bytes.len() < BATCH_BYTES_MAX
             && let Ok(command) = self.commands.try_recv()
         {
+            if matches!(command, Command::Restart(_) | Command::Remove(_)) {
+                self.next = Some(command);
+                break;
+            }
             self.add(command);
         }
+        noise::apply(self.end, &mut self.batch.bytes);
         let written = self.segment.file.write_at(self.end, &self.batch.bytes);
         written.map_err(WalError::io("write"))?;
         self.publish();
@@ -105,28 +142,50 @@ impl LogWriter {
 
     /// Goes on in another file. All of this one is durable.
     async fn begin_next(&mut self) -> io::Result<()> {
-        let (before, promised) = self.written;
-        let header = Header {
-            sequence: self.segment.header.sequence + 1,
-            before,
-            promised,
-        };
-        self.segment = segment::begin(self.file_system.as_ref(), header).await?;
-        self.end = HEADER_BYTES;
+        let previous_end = self.end;
+        self.begin(Kind::Next { previous_end }).await?;
+        self.shared.progress().on_file(self.segment.clone());
+        Ok(())
+    }
+
+    /// Goes on with other names in another file, and then without the older ones.
+    async fn restart(&mut self, names: Shape) -> io::Result<()> {
+        self.written.names = names;
+        self.begin(Kind::Restart).await?;
         let mut progress = self.shared.progress();
-        progress.index.on_file(header.sequence);
-        progress.segments.push(self.segment.clone());
+        let old = progress.segments.drain(..).map(|segment| segment.name);
+        self.next = Some(Command::Remove(old.collect()));
+        progress.index.clear();
+        progress.on_file(self.segment.clone());
+        progress.last = self.written.names.end().offset;
+        progress.commands_written += 1;
+        Ok(())
+    }
+
+    async fn begin(&mut self, kind: Kind) -> io::Result<()> {
+        let sequence = self.segment.header.sequence + 1;
+        let file_system = self.file_system.as_ref();
+        self.segment = segment::begin(file_system, sequence, kind, &self.written).await?;
+        self.end = self.segment.header.records_from();
         Ok(())
     }
 
     fn add(&mut self, command: Command) {
-        let (end, promised) = &mut self.written;
+        let Standing {
+            promised,
+            names,
+            suspect,
+        } = &mut self.written;
         match &command {
             Command::Append(entries) => {
-                *end = entries.last().map_or(*end, |entry| entry.version);
+                for entry in entries {
+                    names.append(entry.version);
+                }
             }
-            Command::Truncate(after) => *end = *after,
+            Command::Truncate(end) => names.truncate(end.offset),
             Command::Promise(epoch) => *promised = *epoch,
+            Command::Whole => *suspect = None,
+            Command::Restart(_) | Command::Remove(_) => {}
         }
         self.batch.add(self.end, command);
     }
@@ -140,6 +199,8 @@ impl LogWriter {
                 Step::Truncate(after) => progress.index.on_truncate(after),
             }
         }
+        progress.end = self.end + self.batch.bytes.len() as u64;
+        progress.last = self.written.names.end().offset;
         progress.commands_written += self.batch.commands as u64;
     }
 }
@@ -168,6 +229,11 @@ impl Batch {
             Command::Promise(epoch) => {
                 self.push(start, &Record::Promise(epoch));
             }
+            Command::Whole => {
+                self.push(start, &Record::Whole);
+                return; // Nobody waits for it.
+            }
+            Command::Restart(_) | Command::Remove(_) => unreachable!("they are no records"),
         }
         self.commands += 1;
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use kv::wal::{Log, Options, Synced, WalError, open};
-use kv_core::{Entry, Epoch, Offset, Operation, Version};
+use kv_core::{Entry, Epoch, Log as Shape, Offset, Operation, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sim::disk::{DirtyPages, SimDisk};
@@ -35,6 +35,8 @@ pub(crate) struct Life {
     command_ends: Vec<usize>,
     commands_synced: usize,
     pub(crate) error: Option<WalError>,
+    /// Where the tail was found damaged.
+    pub(crate) suspect: Option<(String, u64)>,
 }
 
 impl Life {
@@ -49,7 +51,7 @@ impl Life {
     }
 
     fn begin_with(disk: &SimDisk, options: Options) -> Result<Self, WalError> {
-        let (log, writer, recovered) = finish(open(&disk.mount(), options))?;
+        let (log, writer, recovered) = finish(open(&disk.mount(), options, &Shape::default()))?;
         let entries = log.read(Offset(1), Offset(u64::MAX), usize::MAX)?;
         let end = entries.last().map_or(Version::ZERO, |last| last.version);
         assert_eq!(recovered.log.end(), end);
@@ -64,6 +66,7 @@ impl Life {
             command_ends: vec![0],
             commands_synced: 0,
             error: None,
+            suspect: recovered.suspect,
         })
     }
 
@@ -74,6 +77,15 @@ impl Life {
     /// The least that must survive a crash now.
     pub(crate) fn synced(&self) -> &Content {
         &self.contents[self.command_ends[self.commands_synced]]
+    }
+
+    /// Whether the log held this at any time in this life.
+    pub(crate) fn was_once(&self, content: &Content) -> bool {
+        self.contents.contains(content)
+    }
+
+    pub(crate) fn declare_whole(&mut self) {
+        self.log.declare_whole();
     }
 
     /// Whether a crash may leave this: all that was reported, and then records in order, up to any.
@@ -218,7 +230,7 @@ fn what_was_reported_synced_survives_any_crash() {
             life = next;
         }
         losses += disk.counters().operations_lost;
-        files += disk.mount().list("").unwrap().len();
+        files += disk.mount().list("wal").unwrap().len();
     }
     assert!(files > 2_000, "vacuous: {files} files were written");
     assert!(cuts > 30, "vacuous: a torn tail was cut {cuts} times");
@@ -240,7 +252,9 @@ fn interrupted_recovery(disk: &SimDisk, rng: &mut StdRng) -> bool {
     for _ in 0..rng.random_range(0..3) {
         let steps = rng.random_range(0..5);
         let folder = disk.mount();
-        if let Some(Ok((_, _, recovered))) = poll_at_most(steps, open(&folder, SMALL_FILES)) {
+        if let Some(Ok((_, _, recovered))) =
+            poll_at_most(steps, open(&folder, SMALL_FILES, &Shape::default()))
+        {
             was_cut |= recovered.cut.is_some();
         }
         crash(disk, rng);
@@ -285,7 +299,7 @@ fn a_log_begins_whole_or_not_at_all() {
             let folder = disk.mount();
             drop(poll_at_most(
                 rng.random_range(0..5),
-                open(&folder, SMALL_FILES),
+                open(&folder, SMALL_FILES, &Shape::default()),
             ));
             crash(&disk, &mut rng);
         }
