@@ -235,6 +235,71 @@ fn a_log_can_be_looked_at() {
     );
 }
 
+/// Opens a log, does something with it, and lets it be written.
+fn change_log(
+    folder: &std::path::Path,
+    checkpoint: &kv_core::Log,
+    change: impl FnOnce(&mut kv::wal::Log),
+) {
+    use kv::fs::FileSystem;
+    use std::sync::Arc;
+
+    let files: Arc<dyn FileSystem> = Arc::new(kv::fs::os::OsFileSystem::open(folder).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let opened = kv::wal::open(&files, kv::wal::Options::default(), checkpoint).await;
+        let (mut log, writer, _) = opened.unwrap();
+        change(&mut log);
+        drop(log);
+        let (sender, _reports) = tokio::sync::mpsc::unbounded_channel();
+        writer.run(sender).await;
+    });
+}
+
+#[test]
+fn a_log_tells_what_it_has_dropped_and_what_is_damaged() {
+    use kv_core::{Epoch, Log, Offset};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    change_log(folder.path(), &Log::default(), |log| {
+        log.promise(Epoch(7));
+        log.restart(Log::from_runs(&[(Epoch(7), Offset(1), Offset(100))]));
+        log.promise(Epoch(8));
+    });
+    let text = stdout(&kv(&["wal", "dump", path]));
+    for words in [
+        "restarted: the log is the names up to e7.o100, e7 promised",
+        "promise e8",
+        "the entries before 101 are in the engine only",
+    ] {
+        assert!(text.contains(words), "no `{words}` in:\n{text}");
+    }
+
+    let last = folder.path().join("wal").join("0000000002");
+    let mut bytes = std::fs::read(&last).unwrap();
+    let end = bytes.len();
+    bytes[end - 5] ^= 1;
+    std::fs::write(&last, bytes).unwrap();
+    let verify = kv(&["wal", "verify", path]);
+    assert_eq!(verify.status.code(), Some(1));
+    let said = stdout(&verify);
+    assert!(said.contains("the log has a damaged tail"), "{said}");
+    assert!(
+        said.contains(&format!("from byte {} of wal/0000000002", end - 32)),
+        "{said}"
+    );
+    let verify = stdout(&kv(&["wal", "verify", path, "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&verify).unwrap();
+    assert_eq!(
+        (&json["outcome"], &json["first"]),
+        (&"damaged".into(), &101.into())
+    );
+    assert_eq!(json["damaged"]["byte"], end - 32);
+}
+
 #[test]
 fn where_there_is_no_log_none_is_made() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use kv::fs::os::OsFileSystem;
 use kv::wal::WalError;
-use kv::wal::inspection::{Inspection, inspect};
+use kv::wal::inspection::{Inspection, Part, inspect};
 use kv::wal::record::Record;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ Examples:
   kv wal dump ./data
   kv wal verify ./data --json
 
-Exit codes: 0 a node can start on it; 1 it is damaged, or there is none.")]
+Exit codes: 0 it is whole; 1 it is damaged, or there is none.")]
 pub(super) struct Wal {
     #[command(subcommand)]
     command: Command,
@@ -50,12 +50,12 @@ impl Wal {
         let files = open(&folder.folder)?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut records = 0_u64;
-        let found = inspect(&files, &mut |file, byte, record| {
-            records += 1;
+        let found = inspect(&files, &mut |file, byte, part| {
+            records += u64::from(matches!(part, Part::Record(_)));
             if is_dump {
                 let line = match folder.json {
-                    true => as_json(file, byte, record).to_string(),
-                    false => format!("{file} {byte:>10}  {}", in_words(record)),
+                    true => as_json(file, byte, &part).to_string(),
+                    false => format!("{file} {byte:>10}  {}", in_words(&part)),
                 };
                 // A reader that has gone away (`| head`) is no error.
                 let _ = writeln!(out, "{line}");
@@ -68,7 +68,10 @@ impl Wal {
             true => summary_as_json(&found, records).to_string(),
             false => summary(&found, records),
         });
-        Ok(Exit::Done)
+        match found.damaged {
+            None => Ok(Exit::Done),
+            Some(_) => Ok(Exit::Failed),
+        }
     }
 }
 
@@ -84,7 +87,28 @@ fn open(folder: &Path) -> Result<OsFileSystem, CliError> {
     }
 }
 
-fn in_words(record: &Record<'_>) -> String {
+fn in_words(part: &Part<'_>) -> String {
+    let record = match part {
+        Part::Record(record) => record,
+        Part::Start {
+            is_restart,
+            end,
+            promised,
+            suspect,
+        } => {
+            let start = match is_restart {
+                true => "restarted: the log is the names",
+                false => "the log before goes",
+            };
+            let suspect = suspect
+                .as_ref()
+                .map(|place| format!(", {}", suspicion(place)));
+            return format!(
+                "{start} up to {end}, {promised} promised{}",
+                suspect.unwrap_or_default()
+            );
+        }
+    };
     match record {
         Record::EpochStart(version) => format!("{version}  epoch start"),
         Record::Set {
@@ -96,12 +120,31 @@ fn in_words(record: &Record<'_>) -> String {
         Record::Truncate(end) => format!("truncate after {end}"),
         Record::Promise(epoch) => format!("promise {epoch}"),
         Record::SyncMark(byte) => format!("synced up to byte {byte}"),
-        Record::Whole => "the node has again what it may have lost".to_owned(),
+        Record::Whole => "no longer suspect".to_owned(),
     }
 }
 
-fn as_json(file: &str, byte: u64, record: &Record<'_>) -> Value {
+fn suspicion((file, byte): &(String, u64)) -> String {
+    format!("suspect since the damage at byte {byte} of {file}")
+}
+
+fn as_json(file: &str, byte: u64, part: &Part<'_>) -> Value {
     let mut line = json!({ "file": file, "byte": byte });
+    let record = match part {
+        Part::Record(record) => record,
+        Part::Start {
+            is_restart,
+            end,
+            promised,
+            suspect,
+        } => {
+            line["record"] = json!(if *is_restart { "restart" } else { "start" });
+            line["end"] = show::version(*end);
+            line["promised"] = json!(promised.0);
+            line["suspect"] = place_as_json(suspect.as_ref());
+            return line;
+        }
+    };
     let name = match record {
         Record::EpochStart(_) => "epoch_start",
         Record::Set { key, value, .. } => {
@@ -134,28 +177,54 @@ fn as_json(file: &str, byte: u64, record: &Record<'_>) -> Value {
     line
 }
 
+fn place_as_json(place: Option<&(String, u64)>) -> Value {
+    json!(place.map(|(file, byte)| json!({ "file": file, "byte": byte })))
+}
+
 fn summary(found: &Inspection, records: u64) -> String {
     let bytes: u64 = found.files.iter().map(|(_, bytes)| bytes).sum();
     let count = found.files.len();
     let files = if count == 1 { "file" } else { "files" };
-    let (end, promised) = (found.end, found.promised);
-    let torn = found.torn.as_ref().map_or(String::new(), |(file, byte)| {
-        format!("; a torn tail that was never synced begins at byte {byte} of {file}, and the next start cuts it off")
-    });
-    format!(
-        "the log is whole: {records} records in {count} {files} of {bytes} bytes, up to {end}, {promised} promised{torn}"
-    )
+    let (first, end, promised) = (found.first.0, found.end, found.promised);
+    let outcome = match found.damaged {
+        None => "is whole",
+        Some(_) => "has a damaged tail",
+    };
+    let mut line = format!(
+        "the log {outcome}: {records} records in {count} {files} of {bytes} bytes, up to {end}, {promised} promised"
+    );
+    if first > 1 {
+        line += &format!("; the entries before {first} are in the engine only");
+    }
+    if let Some((file, byte)) = &found.torn {
+        line += &format!(
+            "; a torn tail that was never synced begins at byte {byte} of {file}, and the next start cuts it off"
+        );
+    }
+    if let Some((file, byte)) = &found.damaged {
+        line += &format!(
+            "; what is damaged from byte {byte} of {file} on may have been synced: the next start keeps it in `damaged/`, and \
+             the node is suspect until it has caught up"
+        );
+    }
+    if let Some(place) = &found.suspect {
+        line += &format!("; {}", suspicion(place));
+    }
+    line
 }
 
 fn summary_as_json(found: &Inspection, records: u64) -> Value {
     let files = found.files.iter();
     let files = files.map(|(file, bytes)| json!({ "file": file, "bytes": bytes }));
     json!({
-        "outcome": "whole",
+        "outcome": if found.damaged.is_none() { "whole" } else { "damaged" },
         "records": records,
         "files": files.collect::<Vec<_>>(),
+        "first": found.first.0,
         "end": show::version(found.end),
         "promised": found.promised.0,
-        "torn": found.torn.as_ref().map(|(file, byte)| json!({ "file": file, "byte": byte })),
+        "torn": place_as_json(found.torn.as_ref()),
+        "damaged": place_as_json(found.damaged.as_ref()),
+        "suspect": place_as_json(found.suspect.as_ref()),
     })
 }

@@ -2,8 +2,9 @@
 
 use kv_core::{Epoch, Offset, Version};
 
+use super::index::Place;
 use super::record::Record;
-use super::recovery::Tail;
+use super::recovery::{Tail, Told};
 use super::{WalError, recovery, segment};
 use crate::fs::FileSystem;
 
@@ -26,22 +27,50 @@ pub struct Inspection {
     pub suspect: Option<(String, u64)>,
 }
 
-/// Reads a whole log as recovery does, and tells of each record: its file, its first byte, and what it says. A node may be running on
-/// it; then what is being written may look torn.
+/// A part of a log file.
+#[derive(Clone, Debug)]
+pub enum Part<'a> {
+    /// Its start, which says what the log had come to.
+    Start {
+        /// Whether the log was restarted there: whatever stood in older files is of no matter.
+        is_restart: bool,
+        /// The last entry before.
+        end: Version,
+        /// The promise before.
+        promised: Epoch,
+        /// Where a tail was found damaged before: file and byte.
+        suspect: Option<(String, u64)>,
+    },
+    /// A record.
+    Record(&'a Record<'a>),
+}
+
+/// Reads a whole log as recovery does, and tells of the start of each file and of each record: the file, the first byte, and
+/// what it says. A node may be running on it; then what is being written may look torn.
 ///
 /// # Errors
-/// When there is no log, the folder fails, or the log is damaged; the records before the damage have been told.
+/// When there is no log, the folder fails, or the log is damaged before its tail; what stands before the damage has been told.
 pub fn inspect(
     file_system: &dyn FileSystem,
-    tell: &mut dyn FnMut(&str, u64, &Record<'_>),
+    tell: &mut dyn FnMut(&str, u64, Part<'_>),
 ) -> Result<Inspection, WalError> {
     let found = segment::find(file_system)?;
     let Some(last) = found.segments.last() else {
         let folder = file_system.describe();
         return Err(WalError::NoLog { folder });
     };
-    let state = recovery::replay(&found, &mut |segment, byte, record| {
-        tell(&segment.name, byte, record);
+    let named = |place: Place| (segment::name_of(place.sequence), place.position);
+    let state = recovery::replay(&found, &mut |segment, told| match told {
+        Told::File(standing) => {
+            let start = Part::Start {
+                is_restart: segment.header.is_restart,
+                end: standing.names.end(),
+                promised: standing.promised,
+                suspect: standing.suspect.map(named),
+            };
+            tell(&segment.name, 0, start);
+        }
+        Told::Record(byte, record) => tell(&segment.name, byte, Part::Record(record)),
     })?;
     let sizes = found.segments.iter().map(|segment| {
         let bytes = segment.file.len().map_err(WalError::io("read"))?;
@@ -56,6 +85,6 @@ pub fn inspect(
         end: state.standing.names.end(),
         torn: end_if(Tail::Torn),
         damaged: end_if(Tail::Suspect),
-        suspect: suspect.map(|place| (segment::name_of(place.sequence), place.position)),
+        suspect: suspect.map(named),
     })
 }

@@ -72,7 +72,7 @@ pub(super) async fn recover(
     checkpoint: &Shape,
 ) -> Result<(State, Vec<Segment>), WalError> {
     let mut found = segment::find(file_system)?;
-    let mut state = replay(&found, &mut |_, _, _| {})?;
+    let mut state = replay(&found, &mut |_, _| {})?;
     let is_restarted = state.must_restart(checkpoint)?;
     if found.segments.is_empty() && checkpoint.end().offset > Offset::ZERO {
         let file = segment::first_name();
@@ -122,8 +122,14 @@ async fn tidy(file_system: &dyn FileSystem, found: &Found) -> Result<(), WalErro
     removed.map_err(WalError::io("drop"))
 }
 
-/// Told of each record that is accepted: in which file, and at which byte.
-pub(super) type Tell<'a> = dyn FnMut(&Segment, u64, &Record<'_>) + 'a;
+/// Told of each file, with what the log has come to before it, and of each record that is accepted, with its first byte.
+pub(super) type Tell<'a> = dyn FnMut(&Segment, Told<'_>) + 'a;
+
+/// What a replay tells of.
+pub(super) enum Told<'a> {
+    File(&'a Standing),
+    Record(u64, &'a Record<'a>),
+}
 
 /// Replays the files of a log, and changes nothing.
 pub(super) fn replay(found: &Found, tell: &mut Tell<'_>) -> Result<State, WalError> {
@@ -200,6 +206,7 @@ impl State {
         tell: &mut Tell<'_>,
     ) -> io::Result<Option<Refusal>> {
         self.on_file(segment);
+        tell(segment, Told::File(&self.standing));
         let from = self.end;
         let mut scanner = Scanner::new(segment.file.as_ref(), from, CHUNK_BYTES)?;
         while self.end < end {
@@ -209,7 +216,7 @@ impl State {
                     record,
                     end,
                 } if self.accept(position, &record) => {
-                    tell(segment, position, &record);
+                    tell(segment, Told::Record(position, &record));
                     self.end = end;
                     continue;
                 }
