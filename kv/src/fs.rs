@@ -15,6 +15,7 @@ use async_trait::async_trait;
 pub mod conformance;
 pub mod memory;
 pub mod os;
+pub mod watched;
 
 /// The data folder of one node.
 ///
@@ -23,7 +24,7 @@ pub mod os;
 /// 2. `list` names what is in a folder, sorted: for the data folder itself (`""`) files and folders; nothing for a folder
 ///    that is not there;
 /// 3. `rename` replaces an existing target, atomically;
-/// 4. what `open`, `rename` and `remove` did to names survives a crash once `sync_names` returned;
+/// 4. what `open`, `rename` and `remove` did to names survives a crash once `sync_names` or `sync_names_now` returned;
 /// 5. `lock` fails with [`io::ErrorKind::WouldBlock`] while another holder of the folder lives.
 #[async_trait]
 pub trait FileSystem: Send + Sync {
@@ -37,6 +38,8 @@ pub trait FileSystem: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the names durable: the folders themselves are synced.
     async fn sync_names(&self) -> io::Result<()>;
+    /// The same for a caller that may block: a thread of its own.
+    fn sync_names_now(&self) -> io::Result<()>;
     /// Claims the folder until the returned guard is dropped.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
     /// Where the folder is, for error messages.

@@ -46,6 +46,9 @@ impl FileSystem for Nothing {
     async fn sync_names(&self) -> io::Result<()> {
         Ok(())
     }
+    fn sync_names_now(&self) -> io::Result<()> {
+        Ok(())
+    }
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         Ok(Box::new(()))
     }

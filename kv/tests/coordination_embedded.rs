@@ -100,6 +100,10 @@ impl FileSystem for Folder {
 
     async fn sync_names(&self) -> io::Result<()> {
         tokio::task::yield_now().await;
+        self.sync_names_now()
+    }
+
+    fn sync_names_now(&self) -> io::Result<()> {
         self.check()?;
         let mut state = self.state.lock().unwrap();
         state.durable_names = state.names.clone();

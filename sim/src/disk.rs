@@ -7,7 +7,7 @@
 //! - **slow**: a sync takes as long as it is told to, in virtual time;
 //! - **a failed sync**, once; the kernel may forget that the pages are dirty, so that they still read well and are gone
 //!   after the next power loss (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020);
-//! - **full**: a write that grows a file beyond the space is cut short and fails;
+//! - **full**: a write that grows a file beyond the space is cut short and fails; a length beyond it is refused;
 //! - **lying**: syncs return `Ok` and make nothing durable. No store survives that; it is here as a planted bug;
 //! - **a flipped bit** in bytes that were durable.
 //!

@@ -42,6 +42,9 @@ async fn check_names(folder: &dyn FileSystem) {
         .sync_names()
         .await
         .expect("the names can be made durable");
+    folder
+        .sync_names_now()
+        .expect("the names can be made durable at once");
     assert_eq!(names(), ["c"], "a removed file is gone");
     for result in [folder.remove("b"), folder.rename("b", "d")] {
         let error = result.expect_err("there is no such file any more");

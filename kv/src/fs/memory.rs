@@ -86,6 +86,10 @@ impl FileSystem for MemoryFileSystem {
         Ok(())
     }
 
+    fn sync_names_now(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         let mut state = lock(&self.state);
         if state.locked {

@@ -58,6 +58,17 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
         .map_err(|error| at(folder, &error))
 }
 
+/// Syncs a folder and the folders in it.
+fn sync_folders(top: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(top).map_err(|error| at(top, &error))? {
+        let entry = entry.map_err(|error| at(top, &error))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sync_folder(&entry.path())?;
+        }
+    }
+    sync_folder(top)
+}
+
 #[async_trait]
 impl FileSystem for OsFileSystem {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -115,16 +126,11 @@ impl FileSystem for OsFileSystem {
 
     async fn sync_names(&self) -> io::Result<()> {
         let top = self.folder.clone();
-        blocking(move || {
-            for entry in fs::read_dir(&top).map_err(|error| at(&top, &error))? {
-                let entry = entry.map_err(|error| at(&top, &error))?;
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    sync_folder(&entry.path())?;
-                }
-            }
-            sync_folder(&top)
-        })
-        .await
+        blocking(move || sync_folders(&top)).await
+    }
+
+    fn sync_names_now(&self) -> io::Result<()> {
+        sync_folders(&self.folder)
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {

@@ -53,6 +53,19 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// A sync of the names that began at that number of changes ends.
+    fn settle_names(&self, changes: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        if state.syncs_lie {
+            state.counters.syncs_lied += u64::from(state.names.is_dirty(changes));
+        } else {
+            state.names.settle(changes);
+        }
+        Ok(())
+    }
+}
+
 /// Is not ready the first time.
 async fn give_way() {
     let mut is_ready = false;
@@ -115,13 +128,13 @@ impl FileSystem for Mount {
     async fn sync_names(&self) -> io::Result<()> {
         let changes = self.state()?.names.changes();
         self.wait().await?;
-        let mut state = self.state()?;
-        if state.syncs_lie {
-            state.counters.syncs_lied += u64::from(state.names.is_dirty(changes));
-        } else {
-            state.names.settle(changes);
-        }
-        Ok(())
+        self.settle_names(changes)
+    }
+
+    /// Takes no time, as [`File::sync_now`].
+    fn sync_names_now(&self) -> io::Result<()> {
+        let changes = self.state()?.names.changes();
+        self.settle_names(changes)
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
@@ -172,6 +185,10 @@ impl Handle {
     fn error(&self, kind: io::ErrorKind, why: &str) -> io::Error {
         io::Error::new(kind, format!("{}: {why}", self.path))
     }
+
+    fn full(&self) -> io::Error {
+        self.error(io::ErrorKind::StorageFull, "no space left on the disk")
+    }
 }
 
 fn index(position: u64) -> io::Result<usize> {
@@ -204,13 +221,21 @@ impl File for Handle {
         }
         if fitting < bytes.len() {
             state.counters.writes_refused += 1;
-            return Err(self.error(io::ErrorKind::StorageFull, "no space left on the disk"));
+            return Err(self.full());
         }
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.mount.state()?;
+        let grown = len.saturating_sub(state.inodes[self.inode].len());
+        if let Some(capacity) = state.capacity_bytes
+            && grown > capacity.saturating_sub(state.used_bytes())
+            && grown > 0
+        {
+            state.counters.writes_refused += 1;
+            return Err(self.full());
+        }
         state.inodes[self.inode].set_len(index(len)?);
         Ok(())
     }
