@@ -7,7 +7,7 @@
 //! | `driver.rs` | the loop: next input, step, perform the effects in order |
 //! | `agent.rs` | the task that deals with the coordination service |
 //! | `wal.rs` | the log on disk; `fs.rs` the disk under it; `data_folder.rs` whose disk it is |
-//! | `engine.rs` | what committed entries are applied to |
+//! | `engine.rs` | where committed data lies on disk, under the log: memory, redb, sled, rocksdb |
 //! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |

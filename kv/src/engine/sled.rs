@@ -1,0 +1,85 @@
+//! sled: a log-structured tree with threads of its own, in a folder of its own.
+//!
+//! A batch of sled's is atomic on disk, and durable once flushed. For readers it is not: a scan takes one pair after the other, and
+//! sees a batch from the middle on. So a lock of ours lies over both; the flush is outside of it.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
+use sled::{Batch, Config, Db};
+
+use super::poison::Poison;
+use super::{Change, Engine, EngineError, Options, Page, Pair};
+
+/// The engine.
+pub(super) struct SledEngine {
+    poison: Poison,
+    database: Db,
+    /// Held by readers, and by the writer while it changes the tree.
+    batch: RwLock<()>,
+}
+
+impl SledEngine {
+    pub(super) fn open(options: Options, folder: &Path) -> Result<Self, EngineError> {
+        let config = Config::new()
+            .path(folder)
+            .cache_capacity(options.cache_bytes)
+            // Each write is flushed as it is made.
+            .flush_every_ms(None);
+        Ok(Self {
+            poison: Poison::default(),
+            database: config.open()?,
+            batch: RwLock::new(()),
+        })
+    }
+}
+
+impl Engine for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.poison.guard(|| {
+            let value = self.database.get(key)?;
+            Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        })
+    }
+
+    fn scan(&self, keys: Range<&[u8]>, bytes_max: usize) -> Result<Vec<Pair>, EngineError> {
+        self.poison.guard(|| {
+            let mut page = Page::new(bytes_max);
+            if keys.start < keys.end {
+                let batch = self.batch.read();
+                let _batch = batch.unwrap_or_else(PoisonError::into_inner);
+                for pair in self.database.range(keys) {
+                    let (key, value) = pair?;
+                    if !page.take(&key, &value) {
+                        break;
+                    }
+                }
+            }
+            Ok(page.pairs)
+        })
+    }
+
+    fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        self.poison.guard(|| {
+            let mut batch = Batch::default();
+            for Change { key, value } in changes {
+                match value {
+                    Some(value) => batch.insert(&key[..], &value[..]),
+                    None => batch.remove(&key[..]),
+                }
+            }
+            let readers = self.batch.write();
+            let readers = readers.unwrap_or_else(PoisonError::into_inner);
+            self.database.apply_batch(batch)?;
+            drop(readers);
+            self.database.flush()?;
+            Ok(())
+        })
+    }
+
+    fn bytes_on_disk(&self) -> Result<u64, EngineError> {
+        self.poison.guard(|| Ok(self.database.size_on_disk()?))
+    }
+}
