@@ -18,6 +18,7 @@ use sim::disk::SimDisk;
 
 mod data_folder;
 mod disk;
+mod engines;
 mod log;
 mod log_faults;
 
