@@ -105,7 +105,7 @@ fn of_a_write(guarantee: Guarantee) -> Explanation {
                 index, never of clocks. What is lost later breaks other guarantees.",
             source: "Gray and Reuter, Transaction processing (1993): durability; with the quorums of Gifford, Weighted \
                 voting for replicated data (SOSP 1979).",
-            needs: "Node events shard, synced, committed, acknowledged, truncated and lost of every member; a history \
+            needs: "Node events shard, synced, committed, acknowledged, truncated, lost and installed of every member; a history \
                 with versions, in one index with them. It is unknown where a counted member left no record.",
             evidence: "The configuration, the acknowledgement, the event that shows what a counted member lacked, and the \
                 write.",

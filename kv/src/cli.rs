@@ -9,11 +9,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kv::config::ConfigError;
 use kv::coordination::embedded::OpenError;
+use kv::data_folder::DataFolderError;
 use kv::error::{Fail, NodeError};
+use kv::repair::RepairError;
+use kv::store::StoreError;
 use kv::wal::WalError;
 
 mod arguments;
 mod cluster;
+mod data;
 mod inspect;
 mod repl;
 mod requests;
@@ -55,6 +59,8 @@ enum Command {
     Kill(inspect::Kill),
     Repl(repl::Repl),
     Wal(wal::Wal),
+    Data(data::Data),
+    Repair(data::Repair),
 }
 
 /// Runs a command to its end.
@@ -70,6 +76,8 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Kill(kill) => kill.run().await,
         Command::Repl(repl) => repl.run().await,
         Command::Wal(wal) => wal.run(),
+        Command::Data(data) => data.run().await,
+        Command::Repair(repair) => repair.run().await,
     };
     ended
         .unwrap_or_else(|error| {
@@ -125,6 +133,16 @@ enum CliError {
     Fail(#[from] Fail),
     #[error(transparent)]
     Wal(#[from] WalError),
+    #[error(transparent)]
+    Folder(#[from] DataFolderError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Repair(#[from] RepairError),
+    #[error("{folder} is not there")]
+    NoFolder { folder: String },
+    #[error("{folder} has no engine yet: a node makes it at its first start")]
+    NoEngine { folder: String },
     #[error("cannot use the terminal: {0}")]
     Terminal(#[from] rustyline::error::ReadlineError),
 }

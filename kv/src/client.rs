@@ -197,12 +197,12 @@ impl Client {
         }
     }
 
-    /// What the node at an address says of the cluster and of itself.
+    /// What the node at an address says of the cluster and of itself. With the `digest`, it reads all that it stores.
     ///
     /// # Errors
     /// When it does not answer in time.
-    pub async fn info(address: &str, timeout: Duration) -> Result<Info, Fail> {
-        Links::new(false).info(address, timeout).await
+    pub async fn info(address: &str, timeout: Duration, digest: bool) -> Result<Info, Fail> {
+        Links::new(false).info(address, timeout, digest).await
     }
 
     /// Stops the node at an address, if it allows that.
@@ -364,7 +364,7 @@ impl Client {
             if !trial.has_time() {
                 return false;
             }
-            if let Ok(info) = self.links.info(address, trial.attempt_time()).await {
+            if let Ok(info) = self.links.info(address, trial.attempt_time(), false).await {
                 self.routes.merge(info.cluster);
                 return true;
             }

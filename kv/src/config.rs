@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kv_core::{Fencing, NodeId, QuorumError, SLOT_COUNT, election_quorum};
 
-use crate::wal;
+use crate::engine::EngineKind;
+use crate::{store, wal};
 
 /// What all nodes of a cluster agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,9 @@ impl Default for Timing {
     }
 }
 
+/// How much log is kept for members that lack it, unless it is chosen.
+pub const LOG_RETAIN_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Everything chosen about one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -117,6 +121,12 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// How its log is kept.
     pub wal: wal::Options,
+    /// How many bytes of log are kept, beyond what its own engine needs, for members that lack them.
+    pub log_retain_bytes: u64,
+    /// What its data is kept in.
+    pub engine: EngineKind,
+    /// How it is kept.
+    pub store: store::Options,
     /// Whether a client may stop the node with the `Kill` call.
     pub allow_kill: bool,
 }

@@ -70,6 +70,12 @@ pub enum DataFolderError {
         /// One of the files.
         file: String,
     },
+    /// No node has used it.
+    #[error("{folder} is no data folder of a node: it has no file `{IDENTITY}`")]
+    NoNode {
+        /// The folder.
+        folder: String,
+    },
     /// The file system failed.
     #[error("cannot use {folder}: {source}")]
     Io {
@@ -130,6 +136,30 @@ pub async fn claim(file_system: &dyn FileSystem, node: NodeId) -> Result<Guard, 
     Ok(Guard { _lock: lock })
 }
 
+/// Locks the folder of a node, whoever that is, for work on it while the node is down.
+///
+/// # Errors
+/// One line that says why the folder cannot be used, and what to do. The folder is then as it was.
+pub async fn claim_as_owner(
+    file_system: &dyn FileSystem,
+) -> Result<(Guard, NodeId), DataFolderError> {
+    let folder = || file_system.describe();
+    let names = file_system.list("");
+    let names = names.map_err(|source| DataFolderError::Io {
+        folder: folder(),
+        source,
+    })?;
+    if !names.iter().any(|name| name == IDENTITY) {
+        return Err(DataFolderError::NoNode { folder: folder() });
+    }
+    let bytes = read_identity(file_system).map_err(|source| DataFolderError::Io {
+        folder: folder(),
+        source,
+    })?;
+    let node = NodeId(parse_identity(&bytes, folder)?.node);
+    Ok((claim(file_system, node).await?, node))
+}
+
 fn read_identity(file_system: &dyn FileSystem) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; IDENTITY_BYTES_MAX];
     let count = file_system.open(IDENTITY)?.read_at(0, &mut bytes)?;
@@ -142,6 +172,18 @@ fn check_identity(
     node: NodeId,
     folder: impl Fn() -> String,
 ) -> Result<(), DataFolderError> {
+    let identity = parse_identity(bytes, &folder)?;
+    if identity.node != node.0 {
+        return Err(DataFolderError::OtherNode {
+            folder: folder(),
+            owner: NodeId(identity.node),
+            node,
+        });
+    }
+    Ok(())
+}
+
+fn parse_identity(bytes: &[u8], folder: impl Fn() -> String) -> Result<Identity, DataFolderError> {
     let unreadable = |source| DataFolderError::Unreadable {
         folder: folder(),
         source,
@@ -152,15 +194,7 @@ fn check_identity(
         let folder = folder();
         return Err(DataFolderError::Newer { folder, format });
     }
-    let identity: Identity = serde_json::from_slice(bytes).map_err(unreadable)?;
-    if identity.node != node.0 {
-        return Err(DataFolderError::OtherNode {
-            folder: folder(),
-            owner: NodeId(identity.node),
-            node,
-        });
-    }
-    Ok(())
+    serde_json::from_slice(bytes).map_err(unreadable)
 }
 
 /// Whole or not at all: written beside, synced, and then given its name.

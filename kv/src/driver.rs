@@ -5,6 +5,8 @@
 
 mod perform;
 mod requests;
+pub(crate) mod snapshots;
+mod storage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,14 +21,18 @@ use tokio::time::Instant;
 
 use crate::agent::{AgentHandle, Command, Notice};
 use crate::config::NodeConfig;
+use crate::data_folder::Guard;
 use crate::environment::{Clock, Environment, Transport};
 use crate::error::NodeError;
 use crate::events::{Event, Events};
 use crate::handle::{Ask, ClusterMap};
-use crate::table::Engine;
+use crate::store::{Applied, Store, StoreError};
 use crate::wal::{self, Synced, WalError};
 use perform::Chains;
 use requests::Waiting;
+use snapshots::Snapshots;
+pub(crate) use storage::Done;
+use storage::Jobs;
 
 /// The most requests that are put in as one batch.
 const BATCH_REQUESTS_MAX: usize = 256;
@@ -43,6 +49,20 @@ pub(crate) struct Sources {
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     /// Where the nodes are.
     pub(crate) cluster: watch::Receiver<ClusterMap>,
+    /// The jobs on the engine's disk.
+    pub(crate) done: mpsc::UnboundedReceiver<Result<Done, StoreError>>,
+}
+
+/// What a driver drives.
+pub(crate) struct Parts {
+    pub(crate) replica: Replica,
+    pub(crate) log: wal::Log,
+    pub(crate) store: Store,
+    pub(crate) agent: AgentHandle,
+    /// The hold on the data folder.
+    pub(crate) claim: Arc<Guard>,
+    /// Where jobs report.
+    pub(crate) done: mpsc::UnboundedSender<Result<Done, StoreError>>,
 }
 
 /// A session that is known to live until a moment of the node's own clock (R16).
@@ -57,7 +77,9 @@ pub(crate) struct Driver {
     config: NodeConfig,
     replica: Replica,
     log: wal::Log,
-    engine: Box<dyn Engine>,
+    store: Store,
+    snapshots: Snapshots,
+    jobs: Jobs,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     events: Arc<dyn Events>,
@@ -84,21 +106,25 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        config: NodeConfig,
-        environment: &Environment,
-        replica: Replica,
-        log: wal::Log,
-        engine: Box<dyn Engine>,
-        agent: AgentHandle,
-    ) -> Self {
+    pub(crate) fn new(config: NodeConfig, environment: &Environment, parts: Parts) -> Self {
+        let Parts {
+            replica,
+            log,
+            store,
+            agent,
+            claim,
+            done,
+        } = parts;
+        let file_system = Arc::clone(&environment.file_system);
         Self {
+            jobs: Jobs::new(file_system, claim, done),
+            snapshots: Snapshots::default(),
             rng: StdRng::seed_from_u64(environment.seed),
             chains: Chains::new(config.cluster.fencing),
             config,
             replica,
             log,
-            engine,
+            store,
             transport: environment.transport.clone(),
             clock: environment.clock.clone(),
             events: environment.events.clone(),
@@ -119,6 +145,12 @@ impl Driver {
     /// Runs until something breaks for good. A node that stops answers its clients with what it knows: nothing.
     pub(crate) async fn run(mut self, mut sources: Sources) -> NodeError {
         loop {
+            if self.store.is_full()
+                && let Some(done) = sources.done.recv().await
+                && let Err(error) = self.on_done(done).await
+            {
+                return self.stopped(error);
+            }
             let wake = self.next_wake();
             let turn = tokio::select! {
                 biased;
@@ -127,6 +159,7 @@ impl Driver {
                     Some(Err(error)) => Err(error.into()),
                     None => Err(NodeError::LogTaskEnded),
                 },
+                Some(done) = sources.done.recv() => self.on_done(done).await,
                 Some(notice) = sources.notices.recv() => self.on_notice(notice),
                 Some((from, message)) = sources.messages.recv() => {
                     self.step(Input::Message { from, message })
@@ -144,11 +177,18 @@ impl Driver {
                 }
                 () = tokio::time::sleep_until(wake) => Ok(()),
             };
-            if let Err(error) = turn.and_then(|()| self.fire_due(Instant::now())) {
-                self.events.record(Event::Stopped(error.to_string()));
-                return error;
+            let turn = turn
+                .and_then(|()| self.fire_due(Instant::now()))
+                .and_then(|()| self.tend_storage());
+            if let Err(error) = turn {
+                return self.stopped(error);
             }
         }
+    }
+
+    fn stopped(&self, error: NodeError) -> NodeError {
+        self.events.record(Event::Stopped(error.to_string()));
+        error
     }
 
     /// Steps the replica, and performs all effects before anything else.
@@ -196,6 +236,14 @@ impl Driver {
                     if self.unsynced.is_empty() {
                         self.events
                             .record(Event::Synced(shard, self.replica.synced()));
+                    }
+                    let Applied { version, chain } = self.store.applied();
+                    if version != Version::ZERO {
+                        self.events.record(Event::Committed {
+                            shard,
+                            version,
+                            chain,
+                        });
                     }
                 }
                 self.step(Input::Record(observed))

@@ -6,7 +6,7 @@
 use kv_core::{NodeId, Slot};
 
 use crate::data_folder::DataFolderError;
-use crate::table::EngineError;
+use crate::store::StoreError;
 use crate::wal::WalError;
 use crate::wire::WireError;
 
@@ -187,9 +187,9 @@ pub enum NodeError {
     /// The log is damaged, or its disk failed.
     #[error(transparent)]
     Wal(#[from] WalError),
-    /// The engine failed.
+    /// The store failed.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Store(#[from] StoreError),
     /// It cannot serve.
     #[error(transparent)]
     Server(#[from] ServerError),

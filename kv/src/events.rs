@@ -11,6 +11,8 @@ pub enum Event {
         end: Version,
         /// What recovery cut off, if anything: file and byte.
         cut: Option<(String, u64)>,
+        /// Where bytes were damaged that may have been synced: file and byte. The node is suspect.
+        suspect: Option<(String, u64)>,
     },
     /// The node saw this record published.
     Shard(ShardRecord),
@@ -116,7 +118,11 @@ pub enum Event {
         shard: ShardId,
         /// The last entry that it covers.
         version: Version,
+        /// The chained CRC-32 of the log up to it.
+        chain: u32,
     },
+    /// What was fetched is no snapshot, or a damaged one; it is fetched again.
+    SnapshotRefused(String),
     /// The engine has durably applied the log up to this entry.
     Checkpoint(Version),
     /// The node stops because of an error.

@@ -1,12 +1,15 @@
 //! How requests reach a node: what may be asked, and what may be answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::{Epoch, Fencing, Level, NodeId, Offset, ShardId, Slot, SlotRange, Version};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+
+use crate::fs::File;
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,8 +140,10 @@ pub struct Status {
     pub committed: Offset,
     /// The log as runs of equal epoch: epoch, first and last offset.
     pub runs: Vec<(Epoch, Offset, Offset)>,
-    /// The digest of the engine.
-    pub digest: u32,
+    /// The digest of all that is stored, if it was asked for.
+    pub digest: Option<u32>,
+    /// Whether the node's disk may have lost what it had synced, so that it takes no part in elections.
+    pub is_suspect: bool,
 }
 
 /// How much longer than the deadline the driver's own answer is waited for.
@@ -150,7 +155,29 @@ pub enum Ask {
     /// A client's request; to be answered within the deadline, from now.
     Request(Request, Duration, oneshot::Sender<Answer>),
     /// How are you?
-    Status(oneshot::Sender<Status>),
+    Status {
+        /// Whether to read all that is stored, for its digest.
+        digest: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Status>,
+    },
+    /// Give me a snapshot of all that you store.
+    Snapshot(oneshot::Sender<OfferedSnapshot>),
+}
+
+/// A snapshot in a file, which stays readable for as long as this is held.
+#[derive(Clone)]
+pub struct OfferedSnapshot {
+    /// The last entry that it covers.
+    pub at: Version,
+    /// Its bytes.
+    pub file: Arc<dyn File>,
+}
+
+impl std::fmt::Debug for OfferedSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a snapshot at {}", self.at)
+    }
 }
 
 /// Reaches a running node from anywhere in the process.
@@ -198,11 +225,18 @@ impl NodeHandle {
         }
     }
 
-    /// What the node says of itself; nothing once it has stopped.
-    pub async fn status(&self) -> Option<Status> {
+    /// What the node says of itself; nothing once it has stopped. With the `digest`, it reads all that it stores.
+    pub async fn status(&self, digest: bool) -> Option<Status> {
         let (reply, status) = oneshot::channel();
-        self.asks.send(Ask::Status(reply)).await.ok()?;
+        self.asks.send(Ask::Status { digest, reply }).await.ok()?;
         status.await.ok()
+    }
+
+    /// A snapshot of what the node's engine holds; nothing once it has stopped.
+    pub async fn snapshot(&self) -> Option<OfferedSnapshot> {
+        let (reply, snapshot) = oneshot::channel();
+        self.asks.send(Ask::Snapshot(reply)).await.ok()?;
+        snapshot.await.ok()
     }
 
     /// The cluster as the node knows it now.

@@ -7,14 +7,17 @@
 //! | `driver.rs` | the loop: next input, step, perform the effects in order |
 //! | `agent.rs` | the task that deals with the coordination service |
 //! | `wal.rs` | the log on disk; `fs.rs` the disk under it; `data_folder.rs` whose disk it is |
-//! | `engine.rs` | where committed data lies on disk, under the log: memory, redb, sled, rocksdb |
+//! | `store.rs` | what committed entries are applied to: checkpoints, snapshots |
+//! | `engine.rs` | where committed data lies on disk: memory, redb, sled, rocksdb |
 //! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
+//! | `repair.rs` | taking everything from a peer, for a damaged folder |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
 //! | `handle.rs`, `events.rs`, `config.rs`, `error.rs` | what may be asked, what happened, what can be chosen, what can go wrong |
 
 pub mod agent;
 mod backoff;
+mod blocking;
 pub mod client;
 pub mod config;
 pub mod coordination;
@@ -27,8 +30,9 @@ pub mod events;
 pub mod fs;
 pub mod handle;
 pub mod node;
+pub mod repair;
 pub mod server;
-pub mod table;
+pub mod store;
 pub mod transport;
 pub mod wal;
 pub mod wire;

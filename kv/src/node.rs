@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use kv_core::{Log, Recovered, Replica};
+use kv_core::{Fencing, Recovered, Replica};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::agent::{AgentHandle, AgentState};
 use crate::config::NodeConfig;
-use crate::driver::{Driver, Sources};
+use crate::driver::{self, Driver, Parts, Sources};
 use crate::environment::{Deliver, Environment};
 use crate::error::NodeError;
 use crate::events::Event;
 use crate::handle::NodeHandle;
 use crate::server::{self, Server, ServerEnd};
-use crate::table::Engine as _;
-use crate::table::memory::MemoryEngine;
+use crate::store::{Store, StoreError};
 use crate::{data_folder, wal};
 
 /// How many requests may wait for the driver; the server waits with the rest.
@@ -30,7 +29,6 @@ pub struct Node {
     driver: JoinHandle<NodeError>,
     log_task: JoinHandle<()>,
     server: Server,
-    _claim: data_folder::Guard,
 }
 
 impl Node {
@@ -39,26 +37,36 @@ impl Node {
     /// # Errors
     /// When the folder is not this node's, is locked, or is damaged; when the address cannot be bound.
     pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
-        let claim = data_folder::claim(&*environment.file_system, config.id).await?;
-        let (log, log_writer, recovered) =
-            wal::open(&environment.file_system, config.wal, &Log::default()).await?;
-        let engine = Box::new(MemoryEngine::new());
+        let file_system = &environment.file_system;
+        let claim = Arc::new(data_folder::claim(&**file_system, config.id).await?);
+        driver::snapshots::clean_up(&**file_system).map_err(|source| StoreError::Io {
+            doing: "remove old snapshots",
+            source,
+        })?;
+        // Under the plain protocol nothing is ever certain enough for a checkpoint.
+        let is_kept = config.cluster.fencing == Fencing::Epoch;
+        let store = Store::open(file_system, config.engine, config.store, is_kept).await?;
+        let checkpoint = &store.durable().names;
+        let (log, log_writer, recovered) = wal::open(file_system, config.wal, checkpoint).await?;
         let replica = Replica::new(Recovered {
             node: config.id,
             fencing: config.cluster.fencing,
             promised: recovered.promised,
             log: recovered.log,
-            applied: engine.applied().version.offset,
+            applied: checkpoint.end().offset,
+            suspect: recovered.suspect.is_some(),
         });
         let end = replica.log().end();
         environment.events.record(Event::Started {
             end,
             cut: recovered.cut,
+            suspect: recovered.suspect,
         });
 
         let (asks_sender, asks) = mpsc::channel(ASKS_MAX);
         let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
         let (synced_sender, synced) = mpsc::unbounded_channel();
+        let (done_sender, done) = mpsc::unbounded_channel();
         let (agent, notices) = AgentHandle::start(&config, &environment);
         let deliver: Deliver = Arc::new(move |from, message| {
             // A full queue drops the message, as a network may.
@@ -69,13 +77,22 @@ impl Node {
         let server =
             server::serve(&config.listen, handle.clone(), deliver, config.allow_kill).await?;
         let (cluster, agent_state) = (agent.cluster(), agent.state());
-        let driver = Driver::new(config, &environment, replica, log, engine, agent);
+        let parts = Parts {
+            replica,
+            log,
+            store,
+            agent,
+            claim,
+            done: done_sender,
+        };
+        let driver = Driver::new(config, &environment, parts);
         let sources = Sources {
             asks,
             messages,
             synced,
             notices,
             cluster,
+            done,
         };
         Ok(Self {
             handle,
@@ -83,7 +100,6 @@ impl Node {
             log_task: tokio::spawn(log_writer.run(synced_sender)),
             driver: tokio::spawn(driver.run(sources)),
             server,
-            _claim: claim,
         })
     }
 

@@ -97,9 +97,9 @@ pub async fn serve(
     let address = resolve(listen).await?;
     let (stopping, stop) = watch::channel(false);
     let (ended, ends) = mpsc::channel(2);
-    let node = handle.node;
+    let peers = handle.clone();
     let kv = KvService::new(handle, allow_kill, ended.clone(), stop.clone());
-    let peer = PeerService::new(node, deliver, stop.clone());
+    let peer = PeerService::new(peers, deliver, stop.clone());
     let serving = Tonic::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

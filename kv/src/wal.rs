@@ -52,6 +52,7 @@ mod progress;
 mod read;
 pub mod record;
 mod recovery;
+pub mod repair;
 mod scan;
 mod segment;
 mod standing;

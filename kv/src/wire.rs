@@ -17,7 +17,7 @@ mod request;
 mod tests;
 
 pub use cluster::{Info, info_from_proto, info_to_proto};
-pub use peer::{envelope_from_proto, envelope_to_proto};
+pub use peer::{Chunk, chunk_from_proto, chunk_to_proto, envelope_from_proto, envelope_to_proto};
 pub use request::{
     Reply, delete_from_proto, delete_to_proto, get_from_proto, get_to_proto, read_reply_from_proto,
     read_reply_to_proto, set_from_proto, set_to_proto, write_reply_from_proto,

@@ -53,6 +53,9 @@ async fn start(number: u64, address: &str, cluster: &ClusterConfig, service: &Em
         cluster: cluster.clone(),
         timing: timing(),
         wal: kv::wal::Options::default(),
+        log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
+        engine: kv::engine::EngineKind::Memory,
+        store: kv::store::Options::default(),
         allow_kill: false,
     };
     let environment = Environment {

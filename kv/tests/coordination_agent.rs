@@ -92,6 +92,9 @@ impl Agent {
                 ..Timing::default()
             },
             wal: kv::wal::Options::default(),
+            log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
+            engine: kv::engine::EngineKind::Memory,
+            store: kv::store::Options::default(),
             allow_kill: false,
         };
         let clock: Arc<dyn Clock> = Arc::new(Since(Instant::now()));

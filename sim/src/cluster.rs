@@ -210,6 +210,9 @@ impl Cluster {
             cluster: self.settings.cluster.clone(),
             timing: self.settings.timing.clone(),
             wal: kv::wal::Options::default(),
+            log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
+            engine: kv::engine::EngineKind::Memory,
+            store: kv::store::Options::default(),
             allow_kill: false,
         };
         let life_seed = mix(seed, 4, node.0 << 32 | machine.incarnation);
@@ -353,7 +356,7 @@ impl Cluster {
         if self.nodes.get(&node)?.paused {
             return None;
         }
-        self.handle(node)?.status().await
+        self.handle(node)?.status(true).await
     }
 
     /// Why a node stopped by itself, if it did.

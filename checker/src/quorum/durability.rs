@@ -6,8 +6,9 @@
 //!    that was published with it as the writer; a writer that goes on through a change of members may still act under
 //!    the configuration before it, so any such epoch will do;
 //! 3. at least Q of these voters recorded, before the acknowledgement, first `synced` covering the entry and then
-//!    `committed` of it, and had not removed it from their logs in between; and
-//! 4. they mean the same entry by that name: their chained checksums agree with the writer's.
+//!    `committed` of it, and had not removed it from their logs in between; or `installed` a snapshot that covers it; and
+//! 4. they mean the same entry by that name: their chained checksums agree with the writer's, and that of a snapshot with whoever
+//!    committed its last entry.
 //!
 //! What happens after the acknowledgement does not matter: a later power loss breaks other promises. The order of
 //! events is their global index, never a clock. A member without any record makes the verdict `unknown`, as long as
@@ -211,6 +212,7 @@ impl<'e> Claim<'_, 'e> {
             return Some(self.violated(why, events));
         }
         let mut shown: Vec<(u64, Committed<'_>)> = Vec::new();
+        let mut taken_over = 0;
         let mut silent: Vec<u64> = Vec::new();
         let mut lacking: Option<(u64, &str, Option<&NodeEvent>)> = None;
         for &member in &counted {
@@ -219,15 +221,23 @@ impl<'e> Claim<'_, 'e> {
                 .proof(self.shard, member, name, acknowledged.event.index)
             {
                 Proof::Shown(committed) => shown.push((member, committed)),
+                Proof::TakenOver(taken) if self.records.agree_on(self.shard, &taken) => {
+                    taken_over += 1;
+                }
+                Proof::TakenOver(taken) => {
+                    let why = "had taken over a snapshot of another log";
+                    lacking = lacking.or(Some((member, why, Some(taken.event))));
+                }
                 Proof::NoLog => silent.push(member),
                 Proof::Lacking { why, event } => lacking = lacking.or(Some((member, why, event))),
             }
         }
         let stranger = keep_same_entry(&mut shown, acknowledged.node);
-        if shown.len() >= needed {
+        let have = shown.len() + taken_over;
+        if have >= needed {
             return None;
         }
-        if shown.len() + silent.len() >= needed {
+        if have + silent.len() >= needed {
             let reason = format!(
                 "node {} was counted for entry {name} of shard {} and left no record",
                 silent[0], self.shard
@@ -247,7 +257,7 @@ impl<'e> Claim<'_, 'e> {
             "{} is ok as entry {name}, but only {} of the {needed} voters needed had it durable and committed: \
              node {member} was counted and {reason}",
             self.text(),
-            shown.len(),
+            have,
         );
         Some(self.violated(why, events.into_iter().chain(event)))
     }

@@ -107,12 +107,16 @@ pub(crate) struct MemberLog<'e> {
     synced: Vec<(Version, &'e NodeEvent)>,
     committed: Vec<Committed<'e>>,
     cuts: Vec<(u64, &'e NodeEvent)>,
+    /// The snapshots that it took over: all up to such an entry was durable and committed here from then on.
+    installed: Vec<Committed<'e>>,
 }
 
 /// What a member's events say about one entry before a moment.
 pub(crate) enum Proof<'e> {
     /// It had synced and committed it.
     Shown(Committed<'e>),
+    /// It had taken over a snapshot that covers the entry, up to this one.
+    TakenOver(Committed<'e>),
     /// There are no events of that node at all.
     NoLog,
     /// Its events are there, and they do not show it.
@@ -282,9 +286,26 @@ impl<'e> Records<'e> {
     }
 
     fn add_other(&mut self, kind: &str, fields: &Map<String, Value>, event: &'e NodeEvent) {
-        let epoch = || fields.get("epoch").and_then(Value::as_u64);
+        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+        let epoch = || number("epoch");
         match kind {
             "healed" => self.healed = Some(event),
+            "installed" => {
+                if let (Some(shard), Some(node), Some(epoch), Some(offset), Some(chain)) = (
+                    event.kind.shard(),
+                    event.node,
+                    epoch(),
+                    number("offset"),
+                    number("chain").and_then(|chain| u32::try_from(chain).ok()),
+                ) {
+                    let version = Version { epoch, offset };
+                    self.member(shard, node).installed.push(Committed {
+                        version,
+                        chain,
+                        event,
+                    });
+                }
+            }
             "promoted" => {
                 if let (Some(shard), Some(epoch)) = (event.kind.shard(), epoch()) {
                     self.promoted.push(Promoted {
@@ -422,6 +443,14 @@ impl<'e> Records<'e> {
             .map(|found| found.chain)
     }
 
+    /// Whether nobody has committed that entry after another history.
+    pub(crate) fn agree_on(&self, shard: u32, taken: &Committed<'_>) -> bool {
+        let all = self.all_committed().filter(|(of, _)| *of == shard);
+        let mut of_name = all
+            .flat_map(|(_, committed)| committed.iter().filter(|it| it.version == taken.version));
+        of_name.all(|committed| committed.chain == taken.chain)
+    }
+
     /// Whether a member had synced and committed an entry before the global index `before`, and still held it then.
     pub(crate) fn proof(&self, shard: u32, node: u64, name: Version, before: u64) -> Proof<'e> {
         if !self.is_present(node) {
@@ -467,6 +496,13 @@ impl<'e> MemberLog<'e> {
         });
         if let Some(shown) = shown {
             return Proof::Shown(*shown);
+        }
+        let taken = self.installed.iter().find(|taken| {
+            let when = taken.event.index;
+            covers(taken.version) && when < before && when >= durable_since
+        });
+        if let Some(taken) = taken {
+            return Proof::TakenOver(*taken);
         }
         match (committed.last(), cut) {
             (Some(_), Some((_, cut))) => Proof::Lacking {

@@ -122,6 +122,9 @@ impl Cluster {
                 cluster: cluster.clone(),
                 timing: Timing::default(),
                 wal: kv::wal::Options::default(),
+                log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
+                engine: kv::engine::EngineKind::Memory,
+                store: kv::store::Options::default(),
                 allow_kill: true,
             }
         };

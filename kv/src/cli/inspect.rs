@@ -78,6 +78,9 @@ The map is that of the first node that answers; each node of it is then asked ho
 pub(super) struct Info {
     #[command(flatten)]
     target: Target,
+    /// Ask every node for the digest of all that it stores, too. It reads everything.
+    #[arg(long)]
+    digest: bool,
 }
 
 impl Info {
@@ -89,7 +92,7 @@ impl Info {
                 return Ok(Exit::Failed);
             }
         };
-        let nodes = ask_all(&map, self.target.timeout).await;
+        let nodes = ask_all(&map, self.target.timeout, self.digest).await;
         say(&describe(&map, &nodes, self.target.json));
         Ok(Exit::Done)
     }
@@ -104,10 +107,10 @@ pub(super) struct Seen {
 }
 
 /// Asks every node of the map how it is, all at once.
-pub(super) async fn ask_all(map: &ClusterMap, timeout: Duration) -> Vec<Seen> {
+pub(super) async fn ask_all(map: &ClusterMap, timeout: Duration, digest: bool) -> Vec<Seen> {
     let timeout = timeout.min(Duration::from_secs(2)); // One dead node must not make everybody wait.
     let asked = map.nodes.iter().map(async |(id, address)| {
-        let info = Client::info(address, timeout).await;
+        let info = Client::info(address, timeout, digest).await;
         Seen {
             id: *id,
             address: address.clone(),
@@ -220,7 +223,10 @@ fn node_json(map: &ClusterMap, node: &Seen) -> Value {
         line["promised"] = json!(status.promised.0);
         line["end"] = show::version(status.end);
         line["committed"] = json!(status.committed.0);
-        line["digest"] = json!(status.digest);
+        line["suspect"] = json!(status.is_suspect);
+        if let Some(digest) = status.digest {
+            line["digest"] = json!(digest);
+        }
     }
     line
 }

@@ -175,7 +175,7 @@ impl Session {
     async fn info(&mut self) {
         match self.client.refresh().await {
             Ok(()) => {
-                let nodes = ask_all(self.client.cluster(), self.timeout).await;
+                let nodes = ask_all(self.client.cluster(), self.timeout, false).await;
                 say(&describe(self.client.cluster(), &nodes, self.json));
             }
             Err(fail) => show::failed(&fail, self.json),

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::engine::EngineKind;
 use kv::error::NodeError;
 use kv::node::Node;
-use kv::wal;
+use kv::{engine, store, wal};
 use kv_core::{Fencing, NodeId};
 
 use super::arguments::{self, seed};
 use super::world::{environment_for_serve, open_coordination};
 use super::{CliError, Exit, say};
+
+const MIB: u64 = 1024 * 1024;
 
 /// Run one node that needs no other server.
 #[derive(Debug, Args)]
@@ -39,6 +42,19 @@ pub(super) struct Serve {
     /// How much of the write-ahead log goes into one file, in MiB: 1 to 1024.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024), default_value = "64")]
     wal_segment_mib: u64,
+    /// What the data is kept in: memory, redb, sled, or rocksdb where the program was built with it. A folder keeps its engine;
+    /// `kv data migrate` changes it.
+    #[arg(long, value_name = "ENGINE", default_value_t = EngineKind::Redb)]
+    engine: EngineKind,
+    /// How much memory the engine may use for what it has read, in MiB.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024 * 1024), default_value = "64")]
+    engine_cache_mib: u64,
+    /// How much log may be applied between two checkpoints, in MiB: a restart replays no more than about twice that.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=64 * 1024), default_value = "64")]
+    checkpoint_mib: u64,
+    /// How much log is kept for other members that lack it, in MiB; who lacks more gets a snapshot.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=1024 * 1024), default_value = "64")]
+    log_retain_mib: u64,
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
@@ -85,7 +101,16 @@ impl Serve {
             cluster: ClusterConfig::new(1, 1, 1, None, Fencing::Epoch)?,
             timing: Timing::default(),
             wal: wal::Options {
-                segment_bytes: self.wal_segment_mib * 1024 * 1024,
+                segment_bytes: self.wal_segment_mib * MIB,
+            },
+            log_retain_bytes: self.log_retain_mib * MIB,
+            engine: self.engine,
+            store: store::Options {
+                checkpoint_bytes: self.checkpoint_mib * MIB,
+                engine: engine::Options {
+                    cache_bytes: self.engine_cache_mib * MIB,
+                },
+                ..store::Options::default()
             },
             allow_kill: self.allow_kill,
         })

@@ -71,7 +71,12 @@ impl Links {
     }
 
     /// Asks an address for its map and its status.
-    pub(super) async fn info(&mut self, address: &str, timeout: Duration) -> Result<Info, Fail> {
+    pub(super) async fn info(
+        &mut self,
+        address: &str,
+        timeout: Duration,
+        digest: bool,
+    ) -> Result<Info, Fail> {
         let unreachable = || Fail::Unreachable {
             tried: vec![address.to_owned()],
         };
@@ -79,7 +84,7 @@ impl Links {
             .connect(address, timeout)
             .await
             .ok_or_else(unreachable)?;
-        let asked = client.info(proto::InfoRequest {});
+        let asked = client.info(proto::InfoRequest { digest });
         let info = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => wire::info_from_proto(reply.into_inner()).map_err(Fail::from),
             Ok(Err(_)) | Err(_) => Err(unreachable()),

@@ -11,7 +11,7 @@ use super::Driver;
 use crate::agent::Command;
 use crate::error::NodeError;
 use crate::events::Event;
-use crate::table::{Applied, Batch};
+use crate::store::{Applied, Batch};
 
 impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) -> Result<(), NodeError> {
@@ -54,19 +54,48 @@ impl Driver {
                 self.ask_agent(Command::Set { revision, record });
             }
             Effect::Observe(notable) => self.perform_observe(notable),
+            Effect::Restart(names) => {
+                self.unsynced.push_back(Some(names.end()));
+                self.log.restart(names);
+            }
+            Effect::DeclareWhole => self.log.declare_whole(),
+            Effect::Fetch {
+                from,
+                epoch,
+                at,
+                bytes,
+            } => self.perform_fetch(from, epoch, at, bytes)?,
+            Effect::Store {
+                at,
+                position,
+                bytes,
+                crc,
+                ..
+            } => self.perform_store(at, position, &bytes, crc)?,
+            Effect::ShipSnapshot {
+                to,
+                epoch,
+                at,
+                position,
+            } => self.perform_ship_snapshot(to, epoch, at, position)?,
         }
         Ok(())
     }
 
-    /// Sends the entries after `prev` up to `last`, in as many `Prepare`s as their size asks for; an empty one for none.
+    /// Sends the entries after `prev` up to `last`, in as many `Prepare`s as their size asks for; an empty one for none. Where the log
+    /// no longer has them, a snapshot is offered.
     fn perform_ship(
-        &self,
+        &mut self,
         to: NodeId,
         epoch: Epoch,
         mut prev: Version,
         last: Offset,
         committed: Offset,
     ) -> Result<(), NodeError> {
+        if prev.offset < last && prev.offset.next() < self.log.first() {
+            self.offer_snapshot(to, epoch);
+            return Ok(());
+        }
         loop {
             let entries = match prev.offset < last {
                 true => self.log.read(prev.offset.next(), last, BATCH_BYTES_MAX)?,
@@ -88,7 +117,7 @@ impl Driver {
 
     fn perform_apply(&mut self, upto: Offset) -> Result<(), NodeError> {
         loop {
-            let applied = self.engine.applied();
+            let applied = self.store.applied();
             let first = applied.version.offset.next();
             if first > upto {
                 return Ok(());
@@ -107,13 +136,14 @@ impl Driver {
                     });
                 }
             }
-            self.engine.apply(&Batch { entries, chain })?;
+            self.store.apply(&Batch { entries, chain })?;
         }
     }
 
     fn perform_rewind(&mut self, after: Offset) -> Result<(), NodeError> {
         let to = self.chains.back_to(after);
-        Ok(self.engine.rewind(to)?)
+        self.store.rewind(to);
+        Ok(())
     }
 
     fn perform_observe(&self, notable: Notable) {
@@ -157,7 +187,7 @@ impl Driver {
                 Event::Lost { shard, after }
             }
             Notable::Whole => Event::Whole(shard),
-            Notable::Installed(version) => Event::Installed { shard, version },
+            Notable::Installed(_) => return, // `install` tells more of it.
         });
     }
 }

@@ -23,9 +23,10 @@ impl Driver {
         let mut writes = Vec::new();
         for ask in asks {
             match ask {
-                Ask::Status(reply) => {
+                Ask::Snapshot(reply) => self.want_snapshot(reply),
+                Ask::Status { digest, reply } => {
                     // Whoever asked may have gone meanwhile.
-                    let _ = reply.send(self.status()?);
+                    let _ = reply.send(self.status(digest)?);
                 }
                 Ask::Request(Request::Get { key, level, token }, deadline, reply) => {
                     if let Some(request) = self.wait(key, deadline, reply) {
@@ -114,7 +115,7 @@ impl Driver {
         let Some(waiting) = self.waiting.get(&request) else {
             return Ok(());
         };
-        let found = self.engine.get(&waiting.key)?;
+        let found = self.store.get(&waiting.key)?;
         if level == Level::Lease && !self.lease_holds() {
             self.follow_ups.push_back(Input::Lease(false));
             self.follow_ups.push_back(Input::Read {
@@ -129,7 +130,7 @@ impl Driver {
         };
         let version = found.as_ref().map(|found| found.version);
         let value = found.and_then(|found| found.value);
-        let token = self.engine.applied().version;
+        let token = self.store.applied().version;
         let _ = waiting.reply.send(Answer::Value {
             value,
             version,
@@ -162,7 +163,7 @@ impl Driver {
         let _ = waiting.reply.send(answer);
     }
 
-    fn status(&self) -> Result<Status, NodeError> {
+    fn status(&self, digest: bool) -> Result<Status, NodeError> {
         Ok(Status {
             node: self.config.id,
             shard: self.shard,
@@ -171,7 +172,8 @@ impl Driver {
             end: self.replica.log().end(),
             committed: self.replica.committed(),
             runs: self.replica.log().runs(),
-            digest: self.engine.digest()?,
+            digest: digest.then(|| self.store.digest()).transpose()?,
+            is_suspect: self.replica.is_suspect(),
         })
     }
 }

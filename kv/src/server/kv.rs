@@ -107,9 +107,10 @@ impl Kv for KvService {
 
     async fn info(
         &self,
-        _request: Request<proto::InfoRequest>,
+        request: Request<proto::InfoRequest>,
     ) -> Result<Response<proto::InfoReply>, Status> {
-        let status = tokio::time::timeout(STATUS_DEADLINE, self.handle.status());
+        let digest = request.into_inner().digest;
+        let status = tokio::time::timeout(STATUS_DEADLINE, self.handle.status(digest));
         let status = tokio::select! {
             biased;
             status = status => status.ok().flatten(),

@@ -1,24 +1,25 @@
 //! The service that other members call: a stream of messages, each handed on or dropped.
 
-use kv_core::NodeId;
+use futures::stream::{self, BoxStream, Stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::stopped;
 use crate::environment::Deliver;
+use crate::handle::{NodeHandle, OfferedSnapshot};
 use crate::wire::proto::peer_server::Peer;
 use crate::wire::{self, proto};
 
 pub(super) struct PeerService {
-    node: NodeId,
+    handle: NodeHandle,
     deliver: Deliver,
     stop: watch::Receiver<bool>,
 }
 
 impl PeerService {
-    pub(super) fn new(node: NodeId, deliver: Deliver, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(handle: NodeHandle, deliver: Deliver, stop: watch::Receiver<bool>) -> Self {
         Self {
-            node,
+            handle,
             deliver,
             stop,
         }
@@ -29,15 +30,55 @@ impl PeerService {
         // A peer that cannot be understood is cut off: it sees why, and its operator, too.
         let (from, to, message) = wire::envelope_from_proto(envelope)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if to == self.node {
+        if to == self.handle.node {
             (self.deliver)(from, message);
         }
         Ok(())
     }
 }
 
+/// How much of a snapshot goes into one message.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Reads a snapshot part by part.
+fn parts(offered: OfferedSnapshot) -> impl Stream<Item = Result<proto::Chunk, Status>> {
+    stream::unfold(Some((offered, 0)), |state| async {
+        let (offered, position) = state?;
+        let mut bytes = vec![0; CHUNK_BYTES];
+        let count = match offered.file.read_at(position, &mut bytes) {
+            Ok(0) => return None,
+            Ok(count) => count,
+            Err(error) => return Some((Err(Status::data_loss(error.to_string())), None)),
+        };
+        bytes.truncate(count);
+        let chunk = wire::Chunk {
+            at: offered.at,
+            position,
+            crc: crc32fast::hash(&bytes),
+            bytes: bytes.into(),
+        };
+        let next = position + count as u64;
+        Some((Ok(wire::chunk_to_proto(chunk)), Some((offered, next))))
+    })
+}
+
 #[tonic::async_trait]
 impl Peer for PeerService {
+    type DownloadStream = BoxStream<'static, Result<proto::Chunk, Status>>;
+
+    async fn download(
+        &self,
+        _request: Request<proto::DownloadRequest>,
+    ) -> Result<Response<Self::DownloadStream>, Status> {
+        let offered = tokio::select! {
+            biased;
+            () = stopped(self.stop.clone()) => None,
+            offered = self.handle.snapshot() => offered,
+        };
+        let offered = offered.ok_or_else(|| Status::unavailable("the node is stopping"))?;
+        Ok(Response::new(Box::pin(parts(offered))))
+    }
+
     async fn deliver(
         &self,
         request: Request<Streaming<proto::Envelope>>,

@@ -60,7 +60,8 @@ impl Scripted {
                             None => unanswered.push(reply),
                         }
                     }
-                    Ask::Status(reply) => {
+                    Ask::Snapshot(_) => {}
+                    Ask::Status { reply, .. } => {
                         statuses.fetch_add(1, Ordering::SeqCst);
                         drop(reply.send(status(node)));
                     }
@@ -140,6 +141,7 @@ fn status(node: u64) -> Status {
         end: version(1, 1),
         committed: Offset(1),
         runs: vec![(Epoch(1), Offset(1), Offset(1))],
-        digest: 7,
+        digest: Some(7),
+        is_suspect: false,
     }
 }

@@ -328,7 +328,7 @@ pub(super) fn first_name() -> String {
     name_of(FIRST)
 }
 
-fn sequence_of(file: &str) -> Option<u64> {
+pub(super) fn sequence_of(file: &str) -> Option<u64> {
     let sequence = file.parse().ok().filter(|sequence| *sequence >= FIRST)?;
     (format!("{sequence:010}") == file).then_some(sequence)
 }

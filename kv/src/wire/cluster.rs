@@ -119,6 +119,7 @@ fn status_to_proto(status: &Status) -> proto::Status {
         committed: status.committed.0,
         runs: runs.collect(),
         digest: status.digest,
+        suspect: status.is_suspect,
     }
 }
 
@@ -142,5 +143,6 @@ fn status_from_proto(status: proto::Status) -> Result<Status, WireError> {
         committed: offset("committed", status.committed)?,
         runs: status.runs.iter().map(run).collect::<Result<_, _>>()?,
         digest: status.digest,
+        is_suspect: status.suspect,
     })
 }

@@ -1,7 +1,8 @@
 //! Messages between the members of a shard, on the wire.
 
+use bytes::Bytes;
 use kv_core::limits::BATCH_ENTRIES_MAX;
-use kv_core::{Body, Entry, Message, NodeId, Operation, SessionId};
+use kv_core::{Body, Entry, Message, NodeId, Operation, SessionId, Version};
 
 use super::{WireError, check_key, check_value, epoch, in_range, offset, proto};
 use super::{version, version_to_proto};
@@ -32,6 +33,43 @@ pub fn envelope_from_proto(
         NodeId(envelope.to),
         message_from_proto(message)?,
     ))
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which snapshot.
+    pub at: Version,
+    /// Where in it the bytes stand.
+    pub position: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their CRC-32.
+    pub crc: u32,
+}
+
+/// Puts a part of a snapshot on the wire.
+#[must_use]
+pub fn chunk_to_proto(chunk: Chunk) -> proto::Chunk {
+    proto::Chunk {
+        at: Some(version_to_proto(chunk.at)),
+        position: chunk.position,
+        bytes: chunk.bytes,
+        crc: chunk.crc,
+    }
+}
+
+/// Reads a part of a snapshot.
+///
+/// # Errors
+/// Whenever it is not understood.
+pub fn chunk_from_proto(chunk: proto::Chunk) -> Result<Chunk, WireError> {
+    Ok(Chunk {
+        at: version("at", chunk.at)?,
+        position: chunk.position,
+        bytes: chunk.bytes,
+        crc: chunk.crc,
+    })
 }
 
 pub(super) fn message_to_proto(message: &Message) -> proto::PeerMessage {
@@ -84,12 +122,12 @@ pub(super) fn message_to_proto(message: &Message) -> proto::PeerMessage {
             position,
             bytes,
             crc,
-        } => ProtoBody::Chunk(proto::Chunk {
-            at: Some(version_to_proto(*at)),
+        } => ProtoBody::Chunk(chunk_to_proto(Chunk {
+            at: *at,
             position: *position,
             bytes: bytes.clone(),
             crc: *crc,
-        }),
+        })),
     };
     proto::PeerMessage {
         epoch: message.epoch.0,
@@ -142,12 +180,20 @@ pub(super) fn message_from_proto(message: proto::PeerMessage) -> Result<Message,
             at: version("at", body.at)?,
             position: body.position,
         },
-        ProtoBody::Chunk(body) => Body::Chunk {
-            at: version("at", body.at)?,
-            position: body.position,
-            bytes: body.bytes,
-            crc: body.crc,
-        },
+        ProtoBody::Chunk(body) => {
+            let Chunk {
+                at,
+                position,
+                bytes,
+                crc,
+            } = chunk_from_proto(body)?;
+            Body::Chunk {
+                at,
+                position,
+                bytes,
+                crc,
+            }
+        }
     };
     Ok(Message {
         epoch: epoch("epoch", message.epoch)?,

@@ -75,14 +75,18 @@ fn any_message() -> impl Strategy<Value = Message> {
         }),
         (any_version(), any::<u64>()).prop_map(|(at, bytes)| Body::Offer { at, bytes }),
         (any_version(), any::<u64>()).prop_map(|(at, position)| Body::Fetch { at, position }),
-        (any_version(), any::<u64>(), vec(any::<u8>(), 0..50), any::<u32>()).prop_map(
-            |(at, position, bytes, crc)| Body::Chunk {
+        (
+            any_version(),
+            any::<u64>(),
+            vec(any::<u8>(), 0..50),
+            any::<u32>()
+        )
+            .prop_map(|(at, position, bytes, crc)| Body::Chunk {
                 at,
                 position,
                 bytes: bytes.into(),
                 crc
-            }
-        ),
+            }),
     ];
     (0..=NUMBER_MAX, body).prop_map(|(epoch, body)| Message {
         epoch: Epoch(epoch),
@@ -199,7 +203,12 @@ fn any_status() -> impl Strategy<Value = Status> {
     let number = || 0..=NUMBER_MAX;
     let run = (number(), any_offset(), any_offset()).prop_map(|(e, f, l)| (Epoch(e), f, l));
     (
-        (any::<u64>(), option::of(any::<u64>()), any::<u32>()),
+        (
+            any::<u64>(),
+            option::of(any::<u64>()),
+            option::of(any::<u32>()),
+            any::<bool>(),
+        ),
         option::of(number()),
         number(),
         any_version(),
@@ -207,15 +216,18 @@ fn any_status() -> impl Strategy<Value = Status> {
         vec(run, 0..4),
     )
         .prop_map(
-            |((node, shard, digest), writer_of, promised, end, committed, runs)| Status {
-                node: NodeId(node),
-                shard: shard.map(ShardId),
-                writer_of: writer_of.map(Epoch),
-                promised: Epoch(promised),
-                end,
-                committed,
-                runs,
-                digest,
+            |((node, shard, digest, is_suspect), writer_of, promised, end, committed, runs)| {
+                Status {
+                    node: NodeId(node),
+                    shard: shard.map(ShardId),
+                    writer_of: writer_of.map(Epoch),
+                    promised: Epoch(promised),
+                    end,
+                    committed,
+                    runs,
+                    digest,
+                    is_suspect,
+                }
             },
         )
 }

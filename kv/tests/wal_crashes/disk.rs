@@ -380,6 +380,10 @@ impl FileSystem for Recorder {
 
     async fn sync_names(&self) -> io::Result<()> {
         give_way().await;
+        self.sync_names_now()
+    }
+
+    fn sync_names_now(&self) -> io::Result<()> {
         self.lock().perform(Operation::SyncNames);
         Ok(())
     }

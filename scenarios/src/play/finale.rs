@@ -104,7 +104,7 @@ fn final_state(status: Option<&Status>, shard: u32, quiet: Duration) -> NodeEven
         shard,
         epoch: status.map_or(0, applied_in),
         committed: status.map_or(0, |status| status.committed.0),
-        digest: status.map_or(0, |status| u64::from(status.digest)),
+        digest: status.map_or(0, |status| status.digest.map_or(0, u64::from)),
         live: status.is_some(),
         quiet_ns: u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX),
     }

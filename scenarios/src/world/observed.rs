@@ -2,7 +2,7 @@
 
 use checker::NodeEventKind;
 use kv::events::Event;
-use kv_core::{NodeId, ShardId};
+use kv_core::{NodeId, ShardId, Version};
 use serde_json::Value;
 
 /// The checker's words for a node's event.
@@ -108,7 +108,18 @@ fn translate_other(event: Event) -> NodeEventKind {
         ),
         Event::Forgot { shard, after } => of("forgot", shard, vec![("after", after.0.into())]),
         Event::Whole(shard) => of("whole", shard, vec![]),
-        Event::Installed { shard, version } => of("installed", shard, named(version)),
+        Event::Installed {
+            shard,
+            version,
+            chain,
+        } => {
+            let mut fields = named(version);
+            fields.push(("chain", chain.into()));
+            of("installed", shard, fields)
+        }
+        Event::SnapshotRefused(why) => {
+            NodeEventKind::other("snapshot_refused", [("why", why.into())])
+        }
         Event::Checkpoint(version) => NodeEventKind::other("checkpoint", named(version)),
         Event::Stopped(why) => NodeEventKind::other("stopped", [("why", why.into())]),
         known => unreachable!("{known:?} is translated above"),
@@ -127,7 +138,7 @@ fn ids(nodes: impl IntoIterator<Item = NodeId>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use kv_core::{Epoch, Log, Offset, Version};
+    use kv_core::{Epoch, Log, Offset};
 
     use super::*;
 

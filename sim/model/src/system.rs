@@ -391,7 +391,7 @@ fn first_state(bounds: &Bounds, marks: &Marks) -> Result<State, Error> {
             promised: Epoch(0),
             log: kv_core::Log::default(),
             applied: kv_core::Offset::ZERO,
-                suspect: false,
+            suspect: false,
         })),
         incarnation: 0,
         sessions: 1,

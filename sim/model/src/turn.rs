@@ -115,7 +115,7 @@ impl<'a> Turn<'a> {
             promised: disk.promised,
             log: disk.recovered(),
             applied: Offset::ZERO,
-                suspect: false,
+            suspect: false,
         };
         let gone = self.process();
         self.ledger.invariants.ended(SHARD, gone);
