@@ -11,8 +11,8 @@
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        // The runtime is shutting down, or the work panicked: whoever waits is on its way out, too.
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) if error.is_panic() => panic!("the work panicked; its message is above"),
+        // The runtime is shutting down: whoever waits is on its way out, too.
         Err(_) => std::future::pending().await,
     }
 }
