@@ -43,6 +43,8 @@ pub struct Settings {
     pub cluster: ClusterConfig,
     /// How long things take.
     pub timing: Timing,
+    /// How the nodes keep their logs.
+    pub wal: kv::wal::Options,
     /// Whether messages between nodes are held from the start, as a directed run wants it.
     pub holds_messages: bool,
 }
@@ -176,6 +178,8 @@ impl Cluster {
         let seed = self.settings.seed;
         let rng = StdRng::seed_from_u64(mix(seed, 2, node.0));
         let disk = SimDisk::new(format!("node {}", node.0), rng, SYNC_MIN..=SYNC_MAX);
+        // A batch of the log with a hole in it looks like one that was synced and damaged, and stops the node.
+        disk.keep_order(true);
         let offset = Duration::from_millis(mix(seed, 3, node.0) % 1_000_000);
         let clock = SimClock::new(offset, 0);
         self.network.place(Place::Node(node), id);
@@ -209,7 +213,7 @@ impl Cluster {
             advertise: address,
             cluster: self.settings.cluster.clone(),
             timing: self.settings.timing.clone(),
-            wal: kv::wal::Options::default(),
+            wal: self.settings.wal,
             log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
             engine: kv::engine::EngineKind::Memory,
             store: kv::store::Options::default(),
@@ -310,6 +314,14 @@ impl Cluster {
         self.stop(node);
         if let Some(machine) = self.nodes.get(&node) {
             machine.disk.power_loss();
+        }
+    }
+
+    /// The machine loses power, and nothing survives that was not synced.
+    pub fn strict_power_loss(&mut self, node: NodeId) {
+        self.stop(node);
+        if let Some(machine) = self.nodes.get(&node) {
+            machine.disk.strict_power_loss();
         }
     }
 

@@ -33,6 +33,7 @@ async fn failover(seed: u64) -> (Vec<Recorded>, Duration) {
         clients: 1,
         cluster,
         timing: Timing::default(),
+        wal: kv::wal::Options::default(),
         holds_messages: false,
     };
     let mut cluster = Cluster::start(settings, recorder.clone());

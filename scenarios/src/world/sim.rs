@@ -70,6 +70,7 @@ impl Stage for SimStage {
                     ..Timing::default()
                 },
             },
+            wal: kv::wal::Options::default(),
             holds_messages: is_directed,
         };
         let deadline = scenario.workload.deadline;

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use kv::fs::memory::{is_at, names_in};
 use kv::fs::{File, FileSystem};
 
+use super::power::Change;
 use super::{DirtyPages, Inode, SimDisk, State};
 
 /// How often a sync that is held looks whether it may go on.
@@ -35,6 +36,7 @@ impl Mount {
             let why = format!("{}: the node has crashed since", state.name);
             return Err(io::Error::other(why));
         }
+        state.powered()?;
         Ok(state)
     }
 
@@ -59,9 +61,11 @@ impl Mount {
         let mut state = self.state()?;
         if state.syncs_lie {
             state.counters.syncs_lied += u64::from(state.names.is_dirty(changes));
+            state.tell();
         } else {
             state.names.settle(changes);
         }
+        state.after(Change::SyncNames);
         Ok(())
     }
 }
@@ -89,15 +93,18 @@ fn absent(state: &State, name: &str) -> io::Error {
 impl FileSystem for Mount {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut state = self.state()?;
-        let inode = state.names.find(name).unwrap_or_else(|| {
-            let inode = state.inodes.len();
-            state.inodes.push(Inode::default());
-            state.names.create(name, inode);
-            inode
-        });
-        let path = format!("{}/{name}", state.name);
-        let mount = self.clone();
-        Ok(Arc::new(Handle { mount, inode, path }))
+        let inode = match state.names.find(name) {
+            Some(inode) => inode,
+            None => {
+                let inode = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.names.create(name, inode);
+                state.after(Change::Name(name));
+                inode
+            }
+        };
+        let (mount, name) = (self.clone(), name.to_owned());
+        Ok(Arc::new(Handle { mount, inode, name }))
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -111,6 +118,7 @@ impl FileSystem for Mount {
             return Err(absent(&state, from));
         }
         state.names.rename(from, to);
+        state.after(Change::Name(to));
         Ok(())
     }
 
@@ -122,6 +130,7 @@ impl FileSystem for Mount {
             return Err(absent(&state, name));
         }
         files.for_each(|(file, _)| state.names.remove(&file));
+        state.after(Change::Remove(name));
         Ok(())
     }
 
@@ -178,16 +187,17 @@ impl Drop for Lock {
 struct Handle {
     mount: Mount,
     inode: usize,
-    path: String,
+    name: String,
 }
 
 impl Handle {
-    fn error(&self, kind: io::ErrorKind, why: &str) -> io::Error {
-        io::Error::new(kind, format!("{}: {why}", self.path))
+    fn error(&self, state: &State, kind: io::ErrorKind, why: &str) -> io::Error {
+        io::Error::new(kind, format!("{}/{}: {why}", state.name, self.name))
     }
 
-    fn full(&self) -> io::Error {
-        self.error(io::ErrorKind::StorageFull, "no space left on the disk")
+    fn full(&self, state: &State) -> io::Error {
+        let why = "no space left on the disk";
+        self.error(state, io::ErrorKind::StorageFull, why)
     }
 }
 
@@ -218,10 +228,12 @@ impl File for Handle {
         }
         if fitting > 0 {
             state.inodes[self.inode].write(index(position)?, &bytes[..fitting]);
+            state.after(Change::Write(&self.name, self.inode, fitting));
         }
         if fitting < bytes.len() {
             state.counters.writes_refused += 1;
-            return Err(self.full());
+            state.tell();
+            return Err(self.full(&state));
         }
         Ok(())
     }
@@ -234,9 +246,11 @@ impl File for Handle {
             && grown > 0
         {
             state.counters.writes_refused += 1;
-            return Err(self.full());
+            state.tell();
+            return Err(self.full(&state));
         }
         state.inodes[self.inode].set_len(index(len)?);
+        state.after(Change::File(&self.name));
         Ok(())
     }
 
@@ -259,18 +273,21 @@ impl Handle {
         let mut state = self.mount.state()?;
         if let Some(pages) = state.next_sync_fails.take() {
             state.counters.syncs_failed += 1;
+            state.tell();
             if pages == DirtyPages::Dropped {
                 state.inodes[self.inode].drop_pages(operations);
             }
-            return Err(self.error(io::ErrorKind::Other, "input/output error"));
+            return Err(self.error(&state, io::ErrorKind::Other, "input/output error"));
         }
         state.counters.syncs += 1;
         if state.syncs_lie {
-            let is_dirty = state.inodes[self.inode].is_dirty(operations);
+            let is_dirty = state.inodes[self.inode].promise(operations);
             state.counters.syncs_lied += u64::from(is_dirty);
+            state.tell();
         } else {
             state.inodes[self.inode].settle(operations);
         }
+        state.after(Change::File(&self.name));
         Ok(())
     }
 }
