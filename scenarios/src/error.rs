@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use kv::engine::EngineKind;
+
 use crate::scenario::{Kind, Problem};
 use crate::soak::NoSoak;
 
@@ -84,6 +86,20 @@ pub enum Error {
         world: &'static str,
         /// The fault.
         kind: Kind,
+        /// The scenario.
+        scenario: String,
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
+    /// An engine that cannot run in the world.
+    #[error(
+        "the world \"{world}\" cannot run the engine {engine}, which {scenario} asks for: {reason}"
+    )]
+    RefusedEngine {
+        /// The world.
+        world: &'static str,
+        /// The engine.
+        engine: EngineKind,
         /// The scenario.
         scenario: String,
         /// Why not, and what to do.

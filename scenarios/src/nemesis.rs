@@ -2,9 +2,11 @@
 //!
 //! Every fault has a task of its own: it waits for its start, finds out who plays the roles that it names, acts, waits
 //! for its end, and heals. When the workload's duration is over, everything heals. What a fault did and to whom stands in
-//! the record; a fault that never fired makes the run worthless, so the tasks say whether they did.
+//! the record; a fault that never fired makes the run worthless, so the tasks say whether they did. Disks that fail are a
+//! matter of their own (`nemesis/disk.rs`): they have to wait until somebody uses them.
 
 mod cast;
+mod disk;
 mod harm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +23,8 @@ use tokio::time::{sleep, timeout};
 use self::cast::Cast;
 use self::harm::{Harm, Outage, harms};
 use crate::record::Record;
-use crate::scenario::{Disturbance, End, Fault, Scenario, Start, Target, Turn};
-use crate::world::{Act, Place, World};
+use crate::scenario::{Action, Disturbance, End, Fault, Scenario, Start, Target, Turn};
+use crate::world::{Act, Place, Trap, World};
 
 /// How often the nemesis looks whether something has happened.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -38,6 +40,17 @@ pub struct Nemesis {
     harmed: Mutex<Harmed>,
 }
 
+/// What a fault came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It happened, or need not.
+    Fired,
+    /// It had to happen, and did not.
+    Never,
+    /// It happened, and this node, which had to stop by itself, went on.
+    WentOn(NodeId),
+}
+
 /// What lasts at the moment. Faults may overlap: a link mends, and a node comes back, when the last of them ends. Where
 /// they differ, as two speeds of a clock, that which began last counts.
 #[derive(Default)]
@@ -49,6 +62,11 @@ struct Harmed {
     disturbed: BTreeMap<(NodeId, NodeId), Vec<(usize, Disturbance)>>,
     drifts: BTreeMap<NodeId, Vec<(usize, i64)>>,
     slow: BTreeMap<NodeId, Vec<(usize, Duration)>>,
+    trapped: BTreeMap<(NodeId, Trap), u32>,
+    /// The disks that have failed, by fault.
+    hit: BTreeSet<(usize, NodeId)>,
+    /// The nodes of whose data a bit has flipped.
+    damaged: BTreeSet<NodeId>,
     /// What was last written down of that.
     noted: Option<NodeEventKind>,
 }
@@ -76,19 +94,22 @@ impl Nemesis {
         self.note_links().await;
     }
 
-    /// Lives through one fault of the scenario. Returns whether it fired, if it has to.
-    pub async fn run(self: Arc<Self>, index: usize) -> bool {
+    /// Lives through one fault of the scenario.
+    pub async fn run(self: Arc<Self>, index: usize) -> Came {
         let fault = &self.scenario.faults[index];
         let waiting = async {
             self.wait_for_start(&fault.start).await;
             self.cast(index, fault).await
         };
-        let patience = fault.latest.map_or(Duration::MAX, |latest| {
-            latest.saturating_sub(self.record.now())
-        });
-        let Ok(cast) = timeout(self.left().min(patience), waiting).await else {
-            return fault.latest.is_some();
+        let Ok(cast) = timeout(self.patience(fault), waiting).await else {
+            return match fault.latest {
+                Some(_) => Came::Fired,
+                None => Came::Never,
+            };
         };
+        if let Action::Disk { nodes, fault: how } = &fault.action {
+            return self.break_disks(index, fault, &cast, (nodes, *how)).await;
+        }
         let harms = harms(&fault.action, &cast, self.scenario.cluster.nodes);
         self.note("begin", index, fault, &cast);
         for harm in &harms {
@@ -103,7 +124,15 @@ impl Nemesis {
             self.note_links().await;
             self.note("end", index, fault, &cast);
         }
-        true
+        Came::Fired
+    }
+
+    /// How long a fault may still wait for what it needs.
+    fn patience(&self, fault: &Fault) -> Duration {
+        let patience = fault.latest.map_or(Duration::MAX, |latest| {
+            latest.saturating_sub(self.record.now())
+        });
+        self.left().min(patience)
     }
 
     /// The time until the workload is over.

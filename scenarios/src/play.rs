@@ -11,7 +11,7 @@ mod directed;
 mod failure;
 mod finale;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use kv::handle::Status;
 use kv_core::{NodeId, ShardId};
 use tokio::time::{sleep, timeout};
 
-use crate::nemesis::Nemesis;
+use crate::nemesis::{Came, Nemesis};
 use crate::record::Record;
 use crate::scenario::{Expected, Scenario};
 use crate::workload::Session;
@@ -70,6 +70,7 @@ async fn play(scenario: Arc<Scenario>, world: Arc<dyn World>, seed: u64) -> Play
         world,
         record,
         seed,
+        damaged: BTreeSet::new(),
         failures: Vec::new(),
     };
     let is_directed = !play.scenario.cues.is_empty();
@@ -93,6 +94,7 @@ async fn play(scenario: Arc<Scenario>, world: Arc<dyn World>, seed: u64) -> Play
     let stopped = play.world.failures().await;
     let stopped = stopped
         .into_iter()
+        .filter(|(node, _)| !play.damaged.contains(node))
         .map(|(node, why)| Failure::NodeStopped { node: node.0, why });
     play.failures.extend(stopped);
     let (history, events) = play.record.finish();
@@ -156,6 +158,8 @@ struct Play {
     world: Arc<dyn World>,
     record: Arc<Record>,
     seed: u64,
+    /// The nodes that are right to stop, as their data is damaged.
+    damaged: BTreeSet<NodeId>,
     failures: Vec<Failure>,
 }
 
@@ -197,14 +201,22 @@ impl Play {
             session.await.expect("a session does not panic");
         }
         for (index, fault) in faults.into_iter().enumerate() {
-            if !fault.await.expect("the nemesis does not panic") {
-                let what = self.scenario.faults[index].action.to_string();
-                self.failures.push(Failure::NeverFired {
-                    fault: index + 1,
-                    what,
-                });
+            let came = fault.await.expect("the nemesis does not panic");
+            let what = || self.scenario.faults[index].action.to_string();
+            let fault = index + 1;
+            match came {
+                Came::Fired => {}
+                Came::Never => self.failures.push(Failure::NeverFired {
+                    fault,
+                    what: what(),
+                }),
+                Came::WentOn(node) => self.failures.push(Failure::WentOn {
+                    node: node.0,
+                    what: what(),
+                }),
             }
         }
+        self.damaged = nemesis.damaged().await;
     }
 
     fn judge_counts(&mut self, reads: u64, writes: u64) {

@@ -238,6 +238,16 @@ fn keep(
 /// Names the first fault that it cannot do.
 pub fn check_supported(stage: &dyn Stage, batches: &[Batch]) -> Result<(), Error> {
     for batch in batches {
+        let engine = batch.scenario.cluster.engine;
+        if let Some(reason) = stage.lacks_engine(engine) {
+            let (world, scenario) = (stage.name(), batch.scenario.id.clone());
+            return Err(Error::RefusedEngine {
+                world,
+                engine,
+                scenario,
+                reason,
+            });
+        }
         let drawn = batch.scenario.random.iter().flat_map(|_| Kind::ALL);
         let named = batch.scenario.faults.iter();
         for kind in named.map(|fault| fault.action.kind()).chain(drawn) {

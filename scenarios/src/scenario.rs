@@ -8,6 +8,7 @@
 //! writes one out again, so that the folder of a run can be run by itself.
 
 mod cue;
+mod disk;
 mod duration;
 mod expect;
 mod fault;
@@ -15,6 +16,7 @@ mod file;
 mod problem;
 mod random;
 mod script;
+mod size;
 mod target;
 mod validate;
 mod write;
@@ -23,11 +25,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use kv::config::ClusterConfig;
+use kv::engine::EngineKind;
 use kv_core::{Fencing, SLOT_COUNT, ShardId, SlotRange, slot_of};
 
 use crate::error::Error;
 
 pub use cue::{Cue, Numbers, Parcel, ParcelKind, What};
+pub use disk::{DiskFault, Spot, UnknownDiskFault};
 pub use duration::{Length, NoLength};
 pub use expect::{Expectations, Expected, SEEDS_TO_SHOW_HARM};
 pub use fault::{
@@ -36,6 +40,7 @@ pub use fault::{
 pub use problem::Problem;
 pub use random::Random;
 pub use script::Step;
+pub use size::{NoSize, Size};
 pub use target::{Group, NoSuchTarget, TARGETS, Target, UnknownTarget};
 
 /// A valid scenario.
@@ -69,18 +74,24 @@ pub struct Cluster {
     /// Shards, N, Q, E and the protocol.
     pub config: ClusterConfig,
     /// What the nodes store in.
-    pub engine: Engine,
+    pub engine: EngineKind,
+    /// How much the nodes keep before they move on.
+    pub storage: Storage,
     /// How many nodes; those that no shard needs are idle.
     pub nodes: u16,
     /// How long the coordination service keeps a silent session.
     pub session_timeout: Duration,
 }
 
-/// A storage engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// An ordered map in memory, rebuilt from the log.
-    Memory,
+/// How much the nodes keep before they move on; what is not said is as it is in production, where a short run sees none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// A file of the log with so many bytes is full.
+    pub segment_bytes: Option<u64>,
+    /// So many bytes of the log after the last checkpoint, the next one begins.
+    pub checkpoint_bytes: Option<u64>,
+    /// So many bytes of the log stay behind a checkpoint for members that are behind.
+    pub retention_bytes: Option<u64>,
 }
 
 /// What the clients do: closed loops of random operations, or what a script says.

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use checker::{EventKind, Function, Level, NodeEvent, Version};
+use kv::engine::EngineKind;
 use kv::handle::Status;
 use kv_core::{Epoch, NodeId, ShardId};
 use tokio::task::JoinHandle;
 
 use crate::play::Played;
-use crate::scenario::{Cue, Disturbance, Kind, Scenario};
+use crate::scenario::{Cue, Disturbance, Kind, Scenario, Spot};
 
 /// Work that a world runs somewhere.
 pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -36,6 +37,10 @@ pub trait Stage: Send + Sync {
 
     /// Why this world cannot do such a fault, if it cannot. Asked before anything is started.
     fn lacks(&self, kind: Kind) -> Option<&'static str>;
+    /// Why no node of this world can store in such an engine, if none can. Asked before anything is started.
+    fn lacks_engine(&self, _engine: EngineKind) -> Option<&'static str> {
+        None
+    }
 
     /// Starts the scenario's cluster, plays the script in it, and takes everything down again.
     ///
@@ -67,6 +72,9 @@ pub trait World: Send + Sync {
 
     /// Does something to the cluster or its surroundings. Doing it twice is doing it once.
     async fn act(&self, act: &Act);
+    /// Sets a node's disk up to fail, waits until it has, and says in a sentence what happened. Who waits no longer takes it
+    /// back with [`Act::Disarm`].
+    async fn trap(&self, node: NodeId, trap: &Trap) -> String;
     /// Directs a run. A world that cannot says why.
     async fn direct(&self, _direction: &Direction) -> Result<(), String> {
         Err("this world cannot be directed".to_owned())
@@ -152,6 +160,29 @@ pub enum Act {
     DriftClock(NodeId, i64),
     /// Every sync takes that much longer.
     SlowDisk(NodeId, Duration),
+    /// The power goes, and nothing survives that the disk has not made durable.
+    StrictPowerLoss(NodeId),
+    /// The disk is set up to fail no longer: space is given back, and syncs tell the truth again.
+    Disarm(NodeId, Trap),
+}
+
+/// How a disk is set up to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trap {
+    /// The next sync fails, and the pages that it was about are gone.
+    FailSync,
+    /// There is no space left, so that the next write that needs some fails.
+    Full,
+    /// Syncs make nothing durable and say that they did.
+    Lie,
+    /// The power goes in the middle of the next write to the log.
+    TearLog,
+    /// The power goes with that operation of checkpoints, counted from 1 and from now on.
+    CutCheckpoint(u64),
+    /// The power goes with that operation on files of received snapshots, counted from 1 and from now on.
+    CutSnapshot(u64),
+    /// As soon as there is such a part, the power goes, nothing survives that was not durable, and a bit of it flips.
+    FlipBit(Spot),
 }
 
 /// What a session asks of the store.

@@ -152,6 +152,82 @@ fn faults_that_hit_nobody_are_refused() {
 }
 
 #[test]
+fn disks_that_cannot_fail_like_that_are_refused() {
+    let table = [
+        (
+            "fault = \"slow\"",
+            "4: unknown disk fault \"slow\"; allowed: failed-fsync, full, lost-writes, torn-tail, \
+             power-loss-in-checkpoint, power-loss-in-snapshot, bit-flip (a slow disk is slow_disk = ",
+        ),
+        ("where = \"tail\"", "4: missing field `fault`"),
+        (
+            "fault = \"full\", where = \"tail\"",
+            "4: where is about a bit-flip, and this is full; remove it",
+        ),
+        (
+            "fault = \"bit-flip\"",
+            "4: bit-flip needs where; allowed: sealed, tail, engine",
+        ),
+        (
+            "fault = \"bit-flip\", where = \"head\"",
+            "4: unknown variant `head`; allowed: `sealed`, `tail`, `engine`",
+        ),
+        (
+            "fault = \"bit-flip\", where = \"sealed\"",
+            "4: bit-flip needs segment_bytes in [cluster], such as \"8KiB\": without it no file of the log is ever full",
+        ),
+        (
+            "fault = \"bit-flip\", where = \"engine\"",
+            "4: bit-flip needs checkpoint_bytes in [cluster], such as \"8KiB\": without it no run comes to",
+        ),
+        (
+            "fault = \"power-loss-in-checkpoint\"",
+            "4: power-loss-in-checkpoint needs checkpoint_bytes in [cluster], such as",
+        ),
+        (
+            "fault = \"full\", delay = \"1s\"",
+            "4: unknown field `delay`; allowed: `node`, `fault`, `where`",
+        ),
+    ];
+    refuses(&table, |disk| {
+        with_fault(&format!(
+            "at = \"1s\"\ndisk = {{ node = \"writer(0)\", {disk} }}"
+        ))
+    });
+    let lines = "at = \"1s\"\ndisk = { node = \"coordination\", fault = \"full\" }";
+    let expected = "4: coordination is no node, and this fault hits nodes only";
+    refuses(&[(lines, expected)], with_fault);
+}
+
+#[test]
+fn storage_that_cannot_be_is_refused() {
+    let table = [
+        (
+            "engine = \"leveldb\"",
+            "3: there is no engine \"leveldb\"; the engines are: memory, redb, sled, rocksdb",
+        ),
+        (
+            "segment_bytes = \"100B\"",
+            "3: segment_bytes is 100B; allowed: 1KiB to 1GiB",
+        ),
+        (
+            "checkpoint_bytes = \"2GiB\"",
+            "3: checkpoint_bytes is 2GiB; allowed: 1KiB to 1GiB",
+        ),
+        (
+            "retention_bytes = \"2GiB\"",
+            "3: retention_bytes is 2GiB; allowed: 0B to 1GiB",
+        ),
+        (
+            "checkpoint_bytes = \"8kb\"",
+            "3: \"8kb\" is no number of bytes; write a whole number and a unit, such as \"8KiB\"",
+        ),
+        ("checkpoint_bytes = 8192", "3: invalid type: integer `8192`"),
+    ];
+    refuses(&table, |line| format!("name = \"x\"\n[cluster]\n{line}\n"));
+}
+
+#[test]
 fn workloads_that_cannot_do_what_is_asked_are_refused() {
     let table = [
         ("clients = 0", "3: clients is 0; allowed: 1 to 1000"),

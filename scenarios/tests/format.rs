@@ -5,7 +5,8 @@
     reason = "a test that cannot go on should stop where it is"
 )]
 
-use scenarios::scenario::{Action, End, Scenario, Start};
+use kv::engine::EngineKind;
+use scenarios::scenario::{Action, DiskFault, End, Scenario, Start};
 use scenarios::suite;
 
 fn refusal(text: &str) -> String {
@@ -40,7 +41,8 @@ fn unknown_fields_are_refused_with_the_allowed_ones() {
     assert_eq!(
         refusal("name = \"x\"\n\n[cluster]\nshard = 2\n"),
         "bad.toml:4: unknown field `shard`; allowed: `shards`, `replication_factor`, `write_quorum`, \
-         `election_quorum`, `fencing`, `engine`, `nodes`, `session_timeout`"
+         `election_quorum`, `fencing`, `engine`, `segment_bytes`, `checkpoint_bytes`, `retention_bytes`, `nodes`, \
+         `session_timeout`"
     );
     assert_eq!(
         refusal("name = \"x\"\n[workload]\nmix = { get = 1, put = 1 }"),
@@ -102,8 +104,8 @@ fn a_cluster_that_cannot_be_is_refused() {
         "bad.toml:3: shards is 0; allowed: 1 to 1024"
     );
     assert_eq!(
-        cluster("engine = \"rocksdb\""),
-        "bad.toml:3: unknown engine \"rocksdb\"; the engines of this build: memory"
+        cluster("engine = \"leveldb\""),
+        "bad.toml:3: there is no engine \"leveldb\"; the engines are: memory, redb, sled, rocksdb"
     );
     assert_eq!(
         cluster("nodes = 5"),
@@ -153,8 +155,7 @@ fn a_fault_has_one_start_one_kind_and_at_most_one_end() {
         )),
         "bad.toml:2: a fault needs exactly one of at, when, after; it has at, after"
     );
-    let kinds =
-        "partition, network, power_loss, kill, restart, pause, session_loss, clock, slow_disk";
+    let kinds = "partition, network, power_loss, kill, restart, pause, session_loss, clock, slow_disk, disk";
     assert_eq!(
         refusal(&with_fault("at = \"1s\"")),
         format!("bad.toml:2: a fault needs exactly one of {kinds}; it has none")
@@ -316,7 +317,10 @@ replication_factor = 5
 write_quorum = 3
 election_quorum = 4
 fencing = "none"
-engine = "memory"
+engine = "redb"
+segment_bytes = "4KiB"
+checkpoint_bytes = "9000B"
+retention_bytes = "0B"
 nodes = 17
 session_timeout = "2s"
 
@@ -395,6 +399,42 @@ clock = { node = "all", offset = "2s", drift_ppm = -20000 }
 at = "9s"
 slow_disk = { node = "writer(0)", delay = "50ms" }
 
+[[fault]]
+at = "9s"
+disk = { node = ["writer(0)", "any"], fault = "failed-fsync" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "full" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "lost-writes" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "torn-tail" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "power-loss-in-checkpoint" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "power-loss-in-snapshot" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "bit-flip", where = "sealed" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "bit-flip", where = "tail" }
+
+[[fault]]
+at = "9s"
+disk = { node = "writer(0)", fault = "bit-flip", where = "engine" }
+
 [expect]
 linearizable = "holds"
 no-lost-write = "any"
@@ -422,7 +462,15 @@ fn every_field_is_read() {
     assert_eq!(scenario.cluster.config.election_quorum, 4);
     assert_eq!(scenario.workload.mix.delete, 0);
     assert_eq!(scenario.workload.min_ok, 7);
-    assert_eq!(scenario.faults.len(), 15);
+    assert_eq!(scenario.cluster.engine, EngineKind::Redb);
+    assert_eq!(scenario.cluster.storage.checkpoint_bytes, Some(9000));
+    assert_eq!(scenario.faults.len(), 24);
+    let disks = scenario.faults[15..].iter();
+    let disks = disks.map(|fault| match &fault.action {
+        Action::Disk { fault, .. } => *fault,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(disks.collect::<Vec<_>>(), DiskFault::ALL);
     assert!(matches!(scenario.faults[0].start, Start::At(_)));
     assert!(matches!(scenario.faults[1].end, End::WithTheWorkload));
     assert!(matches!(

@@ -121,6 +121,7 @@ pub(super) fn harms(action: &Action, cast: &Cast, node_count: u16) -> Vec<Harm> 
             drift_ppm: *drift_ppm,
         }),
         Action::SlowDisk { nodes, delay } => each(nodes, &|node| Harm::SlowDisk(node, *delay)),
+        Action::Disk { .. } => Vec::new(), // What becomes of it depends on the node (`nemesis/disk.rs`).
     }
 }
 

@@ -52,6 +52,13 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// A node went on after its disk had failed.
+    WentOn {
+        /// The node.
+        node: u64,
+        /// What the disk did.
+        what: String,
+    },
     /// Two things happened that cannot both be: an invariant of the protocol is broken.
     Invariant {
         /// Which two.
@@ -82,6 +89,7 @@ impl Failure {
             Self::NotReady { .. }
             | Self::NotRecovered { .. }
             | Self::NodeStopped { .. }
+            | Self::WentOn { .. }
             | Self::Invariant { .. }
             | Self::Panicked { .. }
             | Self::BadHistory { .. } => false,
@@ -100,6 +108,7 @@ impl Failure {
             Self::CueMissed { .. } => "a cue was missed",
             Self::NotRecovered { .. } => "not recovered",
             Self::NodeStopped { .. } => "a node stopped",
+            Self::WentOn { .. } => "a node went on after its disk failed",
             Self::BadHistory { .. } => "bad history",
             Self::Invariant { .. } => "an invariant is broken",
             Self::Panicked { message } => {
@@ -137,6 +146,9 @@ impl fmt::Display for Failure {
                 )
             }
             Self::NodeStopped { node, why } => write!(f, "n{node} stopped by itself: {why}"),
+            Self::WentOn { node, what } => {
+                write!(f, "n{node} went on after its disk had failed ({what})")
+            }
             Self::Invariant { what } => write!(f, "an invariant of the protocol is broken: {what}"),
             Self::Panicked { message } => write!(f, "panicked: {message}"),
             Self::BadHistory { why } => write!(f, "the history contradicts itself: {why}"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::disk::{self, DiskFault};
 use super::duration::Length;
 use super::target::Group;
 
@@ -252,6 +253,13 @@ pub enum Action {
         /// By how much.
         delay: Duration,
     },
+    /// The disk fails at the first chance.
+    Disk {
+        /// Whose.
+        nodes: Group,
+        /// How.
+        fault: DiskFault,
+    },
 }
 
 /// What happens to single messages. Probabilities are from 0 to 1.
@@ -288,11 +296,13 @@ pub enum Kind {
     Clock,
     /// Slows a disk down.
     SlowDisk,
+    /// Breaks a disk.
+    Disk,
 }
 
 impl Kind {
     /// All kinds, in the order in which messages list them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Partition,
         Self::Network,
         Self::PowerLoss,
@@ -302,6 +312,7 @@ impl Kind {
         Self::SessionLoss,
         Self::Clock,
         Self::SlowDisk,
+        Self::Disk,
     ];
 
     /// The name of its field in a scenario file.
@@ -317,6 +328,7 @@ impl Kind {
             Self::SessionLoss => "session_loss",
             Self::Clock => "clock",
             Self::SlowDisk => "slow_disk",
+            Self::Disk => "disk",
         }
     }
 
@@ -351,6 +363,7 @@ impl Action {
             Self::SessionLoss(_) => Kind::SessionLoss,
             Self::Clock { .. } => Kind::Clock,
             Self::SlowDisk { .. } => Kind::SlowDisk,
+            Self::Disk { .. } => Kind::Disk,
         }
     }
 
@@ -370,7 +383,8 @@ impl Action {
             | Self::Pause(group)
             | Self::SessionLoss(group)
             | Self::Clock { nodes: group, .. }
-            | Self::SlowDisk { nodes: group, .. } => vec![group],
+            | Self::SlowDisk { nodes: group, .. }
+            | Self::Disk { nodes: group, .. } => vec![group],
         }
     }
 }
@@ -436,6 +450,7 @@ impl fmt::Display for Action {
             Self::SlowDisk { nodes, delay } => {
                 write!(f, "each sync of {nodes} takes {} longer", Length(*delay))
             }
+            Self::Disk { nodes, fault } => f.write_str(&disk::describe(nodes, *fault)),
         }
     }
 }

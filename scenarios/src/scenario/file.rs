@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
+use super::disk::{Spot, Word};
 use super::duration::Length;
 use super::fault::{Count, Trigger};
+use super::size::Size;
 use super::target::Group;
 
 /// A whole file.
@@ -58,8 +60,14 @@ pub(super) struct Cluster {
     pub(super) election_quorum: Option<Spanned<usize>>,
     /// Default epoch; `--fencing` overrides it.
     pub(super) fencing: Option<Fencing>,
-    /// Default memory.
+    /// Default memory; or redb, sled, rocksdb.
     pub(super) engine: Option<Spanned<String>>,
+    /// How large a file of the log gets; default as in production, which no short run fills.
+    pub(super) segment_bytes: Option<Spanned<Size>>,
+    /// How much log there is between two checkpoints; default as in production, which no short run writes.
+    pub(super) checkpoint_bytes: Option<Spanned<Size>>,
+    /// How much log stays behind a checkpoint for members that are behind; default as in production.
+    pub(super) retention_bytes: Option<Spanned<Size>>,
     /// Default shards × N; more are idle.
     pub(super) nodes: Option<Spanned<u16>>,
     /// How long the coordination service keeps a silent session; default 4 s.
@@ -191,6 +199,7 @@ pub(super) struct Fault {
     pub(super) session_loss: Option<Spanned<Group>>,
     pub(super) clock: Option<Spanned<Clock>>,
     pub(super) slow_disk: Option<Spanned<SlowDisk>>,
+    pub(super) disk: Option<Spanned<Disk>>,
 }
 
 /// `partition = {…}`: `isolate` (with or without `from`), or `split`, or `one_way`, or `bridge`, or `ring`.
@@ -243,6 +252,16 @@ pub(super) struct Clock {
 pub(super) struct SlowDisk {
     pub(super) node: Group,
     pub(super) delay: Length,
+}
+
+/// `disk = {…}`: what it does wrong, and for a bit flip, where.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Disk {
+    pub(super) node: Group,
+    pub(super) fault: Word,
+    #[serde(rename = "where")]
+    pub(super) spot: Option<Spanned<Spot>>,
 }
 
 /// Guarantees and what is expected of them, as they were written.

@@ -2,6 +2,7 @@
 
 use checker::guarantee::UnknownGuarantee;
 use kv::config::ConfigError;
+use kv::engine::UnknownEngine;
 
 use super::target::NoSuchTarget;
 
@@ -17,12 +18,9 @@ pub enum Problem {
     /// The shape of the cluster.
     #[error(transparent)]
     Cluster(#[from] ConfigError),
-    /// An engine that this build lacks.
-    #[error("unknown engine \"{engine}\"; the engines of this build: memory")]
-    Engine {
-        /// The engine as given.
-        engine: String,
-    },
+    /// An engine that nobody knows.
+    #[error(transparent)]
+    Engine(#[from] UnknownEngine),
     /// A number that is out of its range.
     #[error("{field} is {given}; allowed: {allowed}")]
     Range {

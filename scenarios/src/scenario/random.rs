@@ -14,8 +14,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
 use super::{
-    Action, Count, Counted, Disturbance, End, Fault, Group, Kind, Levels, Mix, Scenario, Start,
-    Target, Trigger, Turn,
+    Action, Count, Counted, DiskFault, Disturbance, End, Fault, Group, Kind, Levels, Mix, Scenario,
+    Start, Target, Trigger, Turn,
 };
 use crate::seed::stream;
 
@@ -44,6 +44,9 @@ const SHAPES: [(usize, usize); 9] = [
 const NODES_MAX: usize = 8;
 /// A drawn clock stays within the bound that leases allow for, so that everything has to hold.
 const DRIFT_PPM_MAX: i64 = 9_000;
+/// What a drawn disk does wrong: what any store survives wherever it happens. Lies are survived by nobody, and damage only by
+/// shards of which most are whole.
+const DISK_FAULTS: [DiskFault; 3] = [DiskFault::FailedFsync, DiskFault::Full, DiskFault::TornTail];
 /// A fault that waits for the clients waits for so many of their operations at most.
 const OK_COUNT_MAX: u64 = 300;
 /// No fault begins earlier, and none is shorter than half of it.
@@ -133,7 +136,10 @@ impl Draw<'_> {
         let start = self.start(at);
         let is_elector = |target: &Target| matches!(target, Target::Elector(_));
         let mut targets = action.groups().into_iter().flat_map(|group| &group.0);
-        let is_sure = matches!(start, Start::At(_)) && !targets.any(is_elector);
+        // A disk waits for somebody to use it, which may take until it is too late.
+        let is_sure = matches!(start, Start::At(_))
+            && !targets.any(is_elector)
+            && !matches!(action, Action::Disk { .. });
         let (latest, end) = match (kind.is_of_a_moment(), is_sure) {
             (true, true) => (None, End::WithTheWorkload),
             (true, false) => (Some(self.latest_ms), End::WithTheWorkload),
@@ -198,6 +204,10 @@ impl Draw<'_> {
             Kind::SlowDisk => Action::SlowDisk {
                 nodes: self.group(),
                 delay: Duration::from_millis(self.rng.random_range(5..=300)),
+            },
+            Kind::Disk => Action::Disk {
+                nodes: self.group(),
+                fault: *DISK_FAULTS.choose(self.rng).expect("there are some"),
             },
         }
     }
@@ -321,6 +331,9 @@ mod tests {
             "ring = ",
             "minority(",
             "\"any\"",
+            "failed-fsync",
+            "\"full\"",
+            "torn-tail",
         ] {
             assert!(words.contains(word), "{word} is never drawn");
         }

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use checker::Guarantee;
 use kv::config::{ClusterConfig, ConfigError};
+use kv::engine::EngineKind;
 use kv_core::{Fencing, QuorumError};
 use toml::Spanned;
 
 use self::faults::Rules;
 use super::expect::Expected;
 use super::{
-    Cluster, Counted, Engine, Expectations, Fault, Levels, Mix, Problem, Random, Scenario,
+    Cluster, Counted, Expectations, Fault, Levels, Mix, Problem, Random, Scenario, Size, Storage,
     Workload, file,
 };
 use crate::error::Error;
@@ -173,6 +174,25 @@ fn length_in_range(
     Err((given.span(), problem))
 }
 
+/// The value of a size, if it is given and lies in the range.
+fn size_in_range(
+    given: Option<Spanned<Size>>,
+    field: &'static str,
+    (least, most): (Size, Size),
+) -> Located<Option<u64>> {
+    let Some(given) = given else { return Ok(None) };
+    let size = *given.get_ref();
+    if (least..=most).contains(&size) {
+        return Ok(Some(size.0));
+    }
+    let problem = Problem::Range {
+        field,
+        given: size.to_string(),
+        allowed: format!("{least} to {most}"),
+    };
+    Err((given.span(), problem))
+}
+
 fn cluster(written: Option<Spanned<file::Cluster>>) -> Located<Cluster> {
     let table_at = written.as_ref().map_or(0..0, Spanned::span);
     let written = written.map(Spanned::into_inner).unwrap_or_default();
@@ -206,17 +226,25 @@ fn cluster(written: Option<Spanned<file::Cluster>>) -> Located<Cluster> {
         };
         (span_of(span), Problem::Cluster(error))
     })?;
-    if let Some(engine) = written.engine.filter(|engine| engine.get_ref() != "memory") {
-        let problem = Problem::Engine {
-            engine: engine.get_ref().clone(),
-        };
-        return Err((engine.span(), problem));
-    }
+    let engine = match written.engine {
+        Some(name) => {
+            let kind = name.get_ref().parse::<EngineKind>();
+            kind.map_err(|unknown| (name.span(), unknown.into()))?
+        }
+        None => EngineKind::Memory,
+    };
+    let (none, kib, gib) = (Size(0), Size(1 << 10), Size(1 << 30));
+    let storage = Storage {
+        segment_bytes: size_in_range(written.segment_bytes, "segment_bytes", (kib, gib))?,
+        checkpoint_bytes: size_in_range(written.checkpoint_bytes, "checkpoint_bytes", (kib, gib))?,
+        retention_bytes: size_in_range(written.retention_bytes, "retention_bytes", (none, gib))?,
+    };
     let least = u16::try_from(usize::from(shards) * n).unwrap_or(u16::MAX);
     let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
     Ok(Cluster {
         config,
-        engine: Engine::Memory,
+        engine,
+        storage,
         nodes: in_range(written.nodes, "nodes", least..=least.max(1000), least)?,
         session_timeout: length_in_range(
             written.session_timeout,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::expect::Expected;
 use super::{
-    Action, Disturbance, End, Engine, Fault, Group, Length, Random, Scenario, Start, Workload,
+    Action, Disturbance, End, Fault, Group, Length, Random, Scenario, Size, Start, Workload,
     fencing_name,
 };
 
@@ -43,8 +43,17 @@ fn head(text: &mut String, scenario: &Scenario) -> std::fmt::Result {
     writeln!(text, "write_quorum = {}", config.write_quorum)?;
     writeln!(text, "election_quorum = {}", config.election_quorum)?;
     writeln!(text, "fencing = \"{}\"", fencing_name(config.fencing))?;
-    let Engine::Memory = cluster.engine;
-    writeln!(text, "engine = \"memory\"\nnodes = {}", cluster.nodes)?;
+    writeln!(text, "engine = \"{}\"", cluster.engine)?;
+    for (field, bytes) in [
+        ("segment_bytes", cluster.storage.segment_bytes),
+        ("checkpoint_bytes", cluster.storage.checkpoint_bytes),
+        ("retention_bytes", cluster.storage.retention_bytes),
+    ] {
+        if let Some(bytes) = bytes {
+            writeln!(text, "{field} = \"{}\"", Size(bytes))?;
+        }
+    }
+    writeln!(text, "nodes = {}", cluster.nodes)?;
     writeln!(
         text,
         "session_timeout = \"{}\"",
@@ -187,6 +196,12 @@ fn action(action: &Action) -> String {
                 group(nodes),
                 Length(*delay)
             )
+        }
+        Action::Disk { nodes, fault } => {
+            let spot = fault.spot();
+            let spot = spot.map_or(String::new(), |spot| format!(", where = \"{spot}\""));
+            let (nodes, fault) = (group(nodes), fault.name());
+            format!("{{ node = {nodes}, fault = \"{fault}\"{spot} }}")
         }
     }
 }

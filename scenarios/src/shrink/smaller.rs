@@ -163,7 +163,8 @@ fn groups(action: &mut Action) -> Vec<&mut Group> {
         | Action::Pause(group)
         | Action::SessionLoss(group)
         | Action::Clock { nodes: group, .. }
-        | Action::SlowDisk { nodes: group, .. } => vec![group],
+        | Action::SlowDisk { nodes: group, .. }
+        | Action::Disk { nodes: group, .. } => vec![group],
     }
 }
 

@@ -122,13 +122,14 @@ fn fault(fields: &Map<String, Value>) -> String {
         [] => String::new(),
         roles => format!(" [{}]", roles.join("; ")),
     };
-    let is_over = if text("phase") == "begin" {
-        ""
-    } else {
-        " IS OVER"
+    let phase = match text("phase") {
+        "begin" => String::new(),
+        "hit" => format!(" HITS n{}", number(fields, "node")),
+        "refusal" => format!(" LEAVES n{} DOWN", number(fields, "node")),
+        _ => " IS OVER".to_owned(),
     };
     format!(
-        "#### FAULT {}{is_over}: {}{roles}",
+        "#### FAULT {}{phase}: {}{roles}",
         number(fields, "fault"),
         text("what")
     )

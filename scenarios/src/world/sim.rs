@@ -6,6 +6,7 @@
 mod direct_client;
 mod direction;
 mod parcels;
+mod traps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use checker::{EventKind, Function, NodeEvent};
 use kv::client::ClientOptions;
 use kv::config::Timing;
 use kv::coordination::registry::shard_lock;
+use kv::engine::EngineKind;
 use kv::error::Outcome;
 use kv::handle::Status;
 use kv_core::{Level, NodeId, ShardId};
@@ -31,7 +33,7 @@ use tokio::time::{Instant, timeout};
 use self::direct_client::DirectClient;
 use self::direction::Sessions;
 use super::observed::{number, translate};
-use super::{Act, Answer, Ask, Client, Direction, Place, Roles, Script, Stage, Work, World};
+use super::{Act, Answer, Ask, Client, Direction, Place, Roles, Script, Stage, Trap, Work, World};
 use crate::play::{Failure, Played};
 use crate::scenario::{Disturbance, Kind, Scenario};
 use crate::seed::stream;
@@ -54,6 +56,15 @@ impl Stage for SimStage {
         None
     }
 
+    fn lacks_engine(&self, engine: EngineKind) -> Option<&'static str> {
+        match engine {
+            EngineKind::Memory | EngineKind::Redb => None,
+            EngineKind::Sled | EngineKind::Rocksdb => Some(
+                "it starts threads of its own, which no seed determines, and writes to a real folder; use memory or redb",
+            ),
+        }
+    }
+
     fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {
         let config = madsim::Config::default();
         let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, config);
@@ -70,7 +81,7 @@ impl Stage for SimStage {
                     ..Timing::default()
                 },
             },
-            wal: kv::wal::Options::default(),
+            wal: wal_options(scenario),
             holds_messages: is_directed,
         };
         let deadline = scenario.workload.deadline;
@@ -222,7 +233,17 @@ impl World for SimWorld {
                     disk.set_sync_latency(min..=max);
                 }
             }
+            Act::StrictPowerLoss(node) => cluster.strict_power_loss(*node),
+            Act::Disarm(node, trap) => {
+                if let Some(disk) = cluster.disk(*node) {
+                    traps::disarm(disk, *trap);
+                }
+            }
         }
+    }
+
+    async fn trap(&self, node: NodeId, trap: &Trap) -> String {
+        self.spring(node, *trap).await
     }
 
     async fn direct(&self, direction: &Direction) -> Result<(), String> {
@@ -260,6 +281,14 @@ impl SimWorld {
             .flat_map(|from| to.iter().map(move |to| (from, *to)));
         links.collect()
     }
+}
+
+fn wal_options(scenario: &Scenario) -> kv::wal::Options {
+    let mut options = kv::wal::Options::default();
+    if let Some(bytes) = scenario.cluster.storage.segment_bytes {
+        options.segment_bytes = bytes;
+    }
+    options
 }
 
 fn weather(disturbance: Disturbance) -> Weather {

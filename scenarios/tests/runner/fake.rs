@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use scenarios::play::Played;
 use scenarios::scenario::{Kind, Scenario};
 use scenarios::seed::stream;
-use scenarios::world::{Act, Answer, Ask, Client, Place, Roles, Script, Stage, Work, World};
+use scenarios::world::{Act, Answer, Ask, Client, Place, Roles, Script, Stage, Trap, Work, World};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -37,6 +37,12 @@ pub(crate) enum Flaw {
     Panics,
     /// A node gives up.
     NodeStops,
+    /// A node goes on whatever its disk does.
+    NodeGoesOn,
+    /// No disk ever fails.
+    DisksHold,
+    /// A node whose data is damaged refuses to start.
+    DamageIsSeen,
     /// Node events are not recorded, so that some guarantees cannot be judged.
     RecordsNothing,
 }
@@ -86,6 +92,10 @@ struct State {
     events: Vec<NodeEvent>,
     shards: BTreeMap<ShardId, Shard>,
     unreachable: BTreeSet<NodeId>,
+    /// Those that will not start again.
+    damaged: BTreeSet<NodeId>,
+    /// Those that gave up because of their disks.
+    stopped: BTreeSet<NodeId>,
     operations: u64,
     flaw: Flaw,
 }
@@ -116,6 +126,8 @@ impl State {
             events: Vec::new(),
             shards: shards.map(|id| (id, shard(id))).collect(),
             unreachable: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             operations: 0,
             flaw,
         };
@@ -276,6 +288,15 @@ impl World for FakeWorld {
     async fn act(&self, act: &Act) {
         let done = NodeEventKind::other("act", [("act", format!("{act:?}").into())]);
         self.state().record(self.now(), NodeId(1), done);
+        if let Act::Kill(node) | Act::PowerLoss(node) = act {
+            self.state().stopped.remove(node);
+        }
+        if let Act::Start(node) = act
+            && self.state().damaged.contains(node)
+        {
+            self.state().stopped.insert(*node);
+            return;
+        }
         match act {
             Act::PowerLoss(node)
             | Act::Kill(node)
@@ -298,11 +319,31 @@ impl World for FakeWorld {
         }
     }
 
+    /// Each disk fails a second after it was set up to.
+    async fn trap(&self, node: NodeId, trap: &Trap) -> String {
+        let done = NodeEventKind::other("act", [("act", format!("{trap:?} {node}").into())]);
+        self.state().record(self.now(), NodeId(1), done);
+        if self.flaw == Flaw::DisksHold {
+            std::future::pending::<()>().await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        if matches!(trap, Trap::FailSync | Trap::Full) && self.flaw != Flaw::NodeGoesOn {
+            self.state().stopped.insert(node);
+        }
+        if matches!(trap, Trap::FlipBit(_)) && self.flaw == Flaw::DamageIsSeen {
+            self.state().damaged.insert(node);
+        }
+        "the disk fails".to_owned()
+    }
+
     async fn failures(&self) -> BTreeMap<NodeId, String> {
         let stopped = self.flaw == Flaw::NodeStops;
+        let by_disk = self.state().stopped.clone().into_iter();
         stopped
-            .then(|| (NodeId(2), "the disk is full".to_owned()))
+            .then_some(NodeId(2))
             .into_iter()
+            .chain(by_disk)
+            .map(|node| (node, "the disk is full".to_owned()))
             .collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::{Located, Span, exercise};
+use crate::scenario::disk::{DiskFault, Spot, Word};
 use crate::scenario::fault::{Action, Disturbance, End, Fault, Kind, Start, Turn};
 use crate::scenario::{Cluster, Group, Length, NoSuchTarget, Problem, Target, Workload, file};
 
@@ -201,6 +202,10 @@ impl Rules<'_> {
                 span,
             ));
         }
+        if let Some(disk) = written.disk.take() {
+            let span = disk.span();
+            found.push((self.disk_action(disk)?, span));
+        }
         if found.len() != 1 {
             let given = Kind::ALL.map(|kind| {
                 (
@@ -218,6 +223,48 @@ impl Rules<'_> {
         }
         self.cuts_something(&action, &span)?;
         Ok((action, span))
+    }
+
+    fn disk_action(&self, written: Spanned<file::Disk>) -> Located<Action> {
+        let span = written.span();
+        let file::Disk { node, fault, spot } = written.into_inner();
+        let fault = match (fault, spot) {
+            (Word::Whole(fault), None) => fault,
+            (Word::Whole(fault), Some(spot)) => {
+                let why = format!(
+                    "is about a bit-flip, and this is {}; remove it",
+                    fault.name()
+                );
+                return Err(contradiction(&spot, "where", why));
+            }
+            (Word::BitFlip, Some(spot)) => DiskFault::BitFlip(spot.into_inner()),
+            (Word::BitFlip, None) => {
+                let field = "bit-flip";
+                let why = "needs where; allowed: sealed, tail, engine".to_owned();
+                return Err((span, Problem::Contradiction { field, why }));
+            }
+        };
+        let storage = &self.cluster.storage;
+        let lacks = match fault {
+            DiskFault::BitFlip(Spot::Sealed) if storage.segment_bytes.is_none() => Some((
+                "segment_bytes",
+                "no file of the log is ever full in a run, and none sealed",
+            )),
+            DiskFault::PowerLossInCheckpoint
+            | DiskFault::PowerLossInSnapshot
+            | DiskFault::BitFlip(Spot::Engine)
+                if storage.checkpoint_bytes.is_none() =>
+            {
+                Some(("checkpoint_bytes", "no run comes to a checkpoint"))
+            }
+            _ => None,
+        };
+        if let Some((size, without)) = lacks {
+            let why = format!("needs {size} in [cluster], such as \"8KiB\": without it {without}");
+            let field = fault.name();
+            return Err((span, Problem::Contradiction { field, why }));
+        }
+        Ok(Action::Disk { nodes: node, fault })
     }
 
     /// In a ring of three everybody still reaches everybody.
