@@ -13,13 +13,14 @@ use arrayvec::ArrayVec;
 use kv_core::{Body, NodeId, SessionId, Version};
 
 use crate::bounds::REPLICAS_MAX;
+use crate::draft::{Draft, Drafted};
 use crate::marks::Mark;
 use crate::memo;
 use crate::network::{Envelope, Network};
 use crate::planted;
 use crate::service::{Service, place};
 use crate::shared::{Part, Shared};
-use crate::state::{Member, Members, State};
+use crate::state::Member;
 use crate::system::System;
 
 /// A few things, one for each member at most.
@@ -27,21 +28,19 @@ type Few<T> = ArrayVec<T, REPLICAS_MAX>;
 
 impl System {
     /// Leaves out what makes no difference.
-    pub(crate) fn forget(&self, state: &mut State) {
-        let mut network = Part::new(state.network);
-        if forget_dead(&mut network, &state.members) {
+    pub(crate) fn forget(&self, state: &mut Draft) {
+        if forget_dead(&mut state.network, &state.members) {
             self.marks.hit(Mark::RefusedStale);
         }
         if planted::keeps_what_is_held() {
-            forget_told(&mut network, &state.members);
+            forget_told(&mut state.network, &state.members);
         }
-        state.network = network.finish();
         forget_notes(&mut state.members, &state.network, &state.service);
     }
 }
 
 /// Leaves out the messages to which their receivers cannot listen any more. Says whether a writer would have been refused.
-fn forget_dead(network: &mut Part<Network>, members: &Members) -> bool {
+fn forget_dead(network: &mut Part<'_, Network>, members: &Drafted<'_>) -> bool {
     let matters = |envelope: &Envelope| {
         let member = &members[place(envelope.to)];
         let epoch = envelope.message.epoch;
@@ -72,7 +71,7 @@ fn forget_dead(network: &mut Part<Network>, members: &Members) -> bool {
 }
 
 /// Leaves out of the `Prepare`s what their receivers have.
-fn forget_told(network: &mut Part<Network>, members: &Members) {
+fn forget_told(network: &mut Part<'_, Network>, members: &Drafted<'_>) {
     let told = |envelope: &Envelope| told_upto(envelope, &members[place(envelope.to)]);
     if network.envelopes().iter().any(|it| told(it).is_some()) {
         network.trim(told);
@@ -93,8 +92,8 @@ fn told_upto(envelope: &Envelope, receiver: &Member) -> Option<Version> {
 }
 
 /// Leaves out of the members what makes no difference that they know it.
-fn forget_notes(members: &mut Members, network: &Network, service: &Service) {
-    let forgotten = |member: &Shared<Member>| {
+fn forget_notes(members: &mut Drafted<'_>, network: &Network, service: &Service) {
+    let forgotten = |member: &Member| {
         let ended = member.replica.ended();
         let over = ended.filter(|(node, session)| {
             !can_be_met(members, network, service, (*node, *session))
@@ -108,20 +107,17 @@ fn forget_notes(members: &mut Members, network: &Network, service: &Service) {
         let is_any = !sessions.is_empty() || !followers.is_empty();
         is_any.then(|| memo::forgetting(&member.replica, &sessions, &followers))
     };
-    let forgotten: Few<_> = members.iter().map(forgotten).collect();
+    let forgotten: Few<_> = members.iter().map(|member| forgotten(member)).collect();
     for (member, replica) in members.iter_mut().zip(forgotten) {
         if let Some(replica) = replica {
-            *member = Shared::new(Member {
-                replica,
-                ..Member::clone(member)
-            });
+            member.replica = replica;
         }
     }
 }
 
 /// Whether a session of a member can still be named to anybody.
 fn can_be_met(
-    members: &Members,
+    members: &Drafted<'_>,
     network: &Network,
     service: &Service,
     (node, session): (NodeId, SessionId),

@@ -10,6 +10,7 @@ pub mod bounds;
 pub mod cli;
 mod cpu;
 pub mod diagram;
+pub mod draft;
 pub mod error;
 pub mod exploration;
 mod forgetting;

@@ -11,6 +11,7 @@
 use kv_core::{Body, Message, NodeId};
 
 use crate::action::{Action, Event, Sync};
+use crate::draft::Draft;
 use crate::memo::Disk;
 use crate::network::Envelope;
 use crate::planted;
@@ -37,7 +38,7 @@ impl System {
     pub(crate) fn settle(
         &self,
         before: &State,
-        mut state: State,
+        mut state: Draft,
         node: NodeId,
         tell: impl FnMut(&Event),
     ) -> Option<State> {
@@ -47,13 +48,14 @@ impl System {
         if self.bounds.prunes() {
             self.forget(&mut state);
         }
+        let state = state.finish();
         (state != *before).then_some(state)
     }
 
     fn note_at_once(
         &self,
         before: &State,
-        state: &mut State,
+        state: &mut Draft,
         node: NodeId,
         mut tell: impl FnMut(&Event),
     ) {
@@ -106,11 +108,12 @@ impl System {
     }
 
     /// Lets something happen if nothing else comes of it than a note and a message.
-    fn adopt(&self, state: &mut State, event: Event, tell: &mut impl FnMut(&Event)) -> bool {
-        let arrival = arrival(state, &event, Disk::AtOnce);
+    fn adopt(&self, state: &mut Draft, event: Event, tell: &mut impl FnMut(&Event)) -> bool {
+        let member = state.member(event.node());
+        let arrival = arrival(member, &state.service, &event, Disk::AtOnce);
         if let Some(step) = &arrival {
             let may_be_quiet = step.is_quiet() || matches!(event, Event::Learn(_));
-            let keeps = step.keeps(&state.member(event.node()).replica);
+            let keeps = step.keeps(&member.replica);
             if !may_be_quiet || keeps && !settles_by_arriving(&event) {
                 return false;
             }
@@ -120,16 +123,15 @@ impl System {
             sync: Sync::AtOnce,
         };
         let turn = self.turn_by(state, &action, arrival.as_deref());
-        let member = state.member(action.event.node());
         let quiet = turn.filter(|turn| {
             let keeps_role = turn.member.replica.role_of() == member.replica.role_of();
-            let notes = *turn.member != **member
+            let notes = *turn.member != *member
                 || turn.network.envelopes().len() < state.network.envelopes().len();
             !turn.is_visible && keeps_role && notes
         });
         match quiet.and_then(crate::turn::Turn::finish) {
-            Some(next) => {
-                *state = next;
+            Some(changes) => {
+                state.take(changes);
                 tell(&action.event);
                 true
             }

@@ -72,7 +72,8 @@ impl<T: Kept> Shared<T> {
         Self::of(Box::new(value))
     }
 
-    fn of(value: Box<T>) -> Self {
+    /// Shares a value that is in a box already.
+    pub fn of(value: Box<T>) -> Self {
         let hash = hash_of(&*value);
         let value = T::keep(hash, value);
         Self { hash, value }
@@ -116,54 +117,82 @@ impl<T> PartialEq for Shared<T> {
 
 impl<T> Eq for Shared<T> {}
 
-/// A shared part while a state is made from another: it is cloned when it is first written to.
+/// A part while a state is made from another: it is cloned when it is first written to.
 #[derive(Debug)]
-pub enum Part<T: 'static> {
+pub enum Part<'a, T: 'static> {
     /// As it was.
     Old(Shared<T>),
+    /// As it is in a state that is in the making itself.
+    Lent(&'a T),
     /// Written to.
     New(Box<T>),
 }
 
-impl<T: Kept> Part<T> {
-    /// A part of the state before.
-    pub fn new(old: Shared<T>) -> Self {
-        Self::Old(old)
+impl<T> Part<'_, T> {
+    /// The same part, to be written to in a turn.
+    pub fn lend(&self) -> Part<'_, T> {
+        match self {
+            Self::Old(old) => Part::Old(*old),
+            Self::Lent(lent) => Part::Lent(lent),
+            Self::New(new) => Part::Lent(new),
+        }
+    }
+
+    /// What was written, where it is another value than before.
+    pub fn changed(self, before: &T) -> Option<Box<T>>
+    where
+        T: PartialEq,
+    {
+        match self {
+            Self::New(new) if *new != *before => Some(new),
+            _ => None,
+        }
+    }
+
+    /// Takes over what was written.
+    pub fn replace(&mut self, written: Option<Box<T>>) {
+        if let Some(new) = written {
+            *self = Self::New(new);
+        }
     }
 
     /// Whether it was written to.
     pub fn is_new(&self) -> bool {
         matches!(self, Self::New(_))
     }
+}
 
+impl<T: Kept> Part<'static, T> {
     /// The part of the state after.
     pub fn finish(self) -> Shared<T> {
         match self {
             Self::Old(old) => old,
+            Self::Lent(_) => unreachable!("only a turn borrows"),
             Self::New(new) => Shared::of(new),
         }
     }
 }
 
-impl<T> Deref for Part<T> {
+impl<T> Deref for Part<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
         match self {
             Self::Old(old) => old,
+            Self::Lent(lent) => lent,
             Self::New(new) => new,
         }
     }
 }
 
-impl<T: Clone> DerefMut for Part<T> {
+impl<T: Clone> DerefMut for Part<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        if let Self::Old(old) = self {
-            *self = Self::New(Box::new(T::clone(old)));
+        if !self.is_new() {
+            *self = Self::New(Box::new(T::clone(self)));
         }
         match self {
             Self::New(new) => new,
-            Self::Old(_) => unreachable!("it was just written to"),
+            Self::Old(_) | Self::Lent(_) => unreachable!("it was just written to"),
         }
     }
 }

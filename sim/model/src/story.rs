@@ -4,6 +4,7 @@ use kv_core::{Body, NodeId};
 use serde_json::{Value, json};
 
 use crate::action::{Action, Event, Sync};
+use crate::draft::Draft;
 use crate::ledger::Promise;
 use crate::network::Envelope;
 use crate::show;
@@ -35,16 +36,18 @@ impl Step {
     /// What an action does in a state; nothing, where it changes nothing.
     #[must_use]
     pub fn new(system: &System, before: &State, action: &Action) -> Option<Self> {
-        let turn = system.turn(before, action)?;
+        let draft = Draft::of(before);
+        let turn = system.turn(&draft, action)?;
         let (complaints, notes): (Vec<String>, Vec<String>) = turn
             .notes
             .iter()
             .cloned()
             .partition(|note| note.starts_with(COMPLAINT));
-        let at_once = turn.finish()?;
+        let changes = turn.finish()?;
+        let at_once = draft.with(changes).finish();
         let sent = sent_between(before, &at_once);
         let mut followed = Vec::new();
-        let after = system.settle(before, at_once.clone(), action.event.node(), |event| {
+        let after = system.settle(before, Draft::of(&at_once), action.event.node(), |event| {
             followed.push(event.clone());
         })?;
         let broken = Promise::ALL

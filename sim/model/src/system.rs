@@ -12,6 +12,7 @@ use stateright::{Model, Property};
 
 use crate::action::{Action, Event, Sync};
 use crate::bounds::Bounds;
+use crate::draft::Draft;
 use crate::error::Error;
 use crate::ledger::{Broken, Ledger, Promise};
 use crate::marks::{Mark, Marks};
@@ -53,19 +54,20 @@ impl System {
     }
 
     /// What happens in one action, with the words for it; nothing where that is nothing.
-    pub fn turn<'a>(&'a self, state: &'a State, action: &Action) -> Option<Turn<'a>> {
+    pub fn turn<'a>(&'a self, state: &'a Draft, action: &Action) -> Option<Turn<'a>> {
         let disk = match action.sync {
             Sync::AtOnce => Disk::AtOnce,
             Sync::Later | Sync::Never => Disk::Later,
         };
-        let arrival = arrival(state, &action.event, disk);
+        let member = state.member(action.event.node());
+        let arrival = arrival(member, &state.service, &action.event, disk);
         self.turn_by(state, action, arrival.as_deref())
     }
 
     /// The same; if something arrives, with the step that it leads to.
     pub(crate) fn turn_by<'a>(
         &'a self,
-        state: &'a State,
+        state: &'a Draft,
         action: &Action,
         arrival: Option<&Step>,
     ) -> Option<Turn<'a>> {
@@ -168,8 +170,12 @@ impl System {
 }
 
 /// The step that a message, or the record, leads to.
-pub(crate) fn arrival(state: &State, event: &Event, disk: Disk) -> Option<Rc<Step>> {
-    let member = state.member(event.node());
+pub(crate) fn arrival(
+    member: &Member,
+    service: &Shared<Service>,
+    event: &Event,
+    disk: Disk,
+) -> Option<Rc<Step>> {
     let disk = match member.unsynced.is_empty() {
         true => disk,
         false => Disk::Later,
@@ -177,7 +183,7 @@ pub(crate) fn arrival(state: &State, event: &Event, disk: Disk) -> Option<Rc<Ste
     let replica = &member.replica;
     match event {
         Event::Deliver(envelope, count) => Some(memo::deliver(replica, envelope, *count, disk)),
-        Event::Learn(_) => Some(memo::learn(replica, &state.service, disk)),
+        Event::Learn(_) => Some(memo::learn(replica, service, disk)),
         _ => None,
     }
 }
@@ -205,7 +211,8 @@ impl Model for System {
                 event,
                 Event::Sync(_) | Event::Crash(_) | Event::Read(_) | Event::Rollback(_)
             );
-            if let Some(arrival) = arrival(state, &event, Disk::AtOnce) {
+            let member = state.member(event.node());
+            if let Some(arrival) = arrival(member, &state.service, &event, Disk::AtOnce) {
                 if is_idle(state, &event, &arrival) {
                     return;
                 }
@@ -288,8 +295,9 @@ impl Model for System {
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
-        let next = self.turn(state, &action)?.finish()?;
-        self.settle(state, next, action.event.node(), |_| {})
+        let draft = Draft::of(state);
+        let changes = self.turn(&draft, &action)?.finish()?;
+        self.settle(state, draft.with(changes), action.event.node(), |_| {})
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -415,14 +423,16 @@ fn first_state(bounds: &Bounds, marks: &Marks) -> Result<State, Error> {
         broken: Broken::default(),
     };
     for &node in voters.iter().rev() {
-        let mut turn = Turn::new(bounds, marks, &state, node, false);
+        let draft = Draft::of(&state);
+        let mut turn = Turn::new(bounds, marks, &draft, node, false);
         let session = turn.service.sessions[place(node)];
         turn.input(Input::Session(session));
         turn.input(Input::Lease(true));
         let seen = turn.service.observe();
         turn.input(Input::Record(seen));
-        let next = turn.finish();
-        state = next.expect("a member that comes up has changed");
+        let changes = turn.finish();
+        let changes = changes.expect("a member that comes up has changed");
+        state = draft.with(changes).finish();
     }
     Ok(state)
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use kv_core::invariants::{Process, Violation, told};
+use kv_core::invariants::{Process, Violation, chain, told};
 use kv_core::planted::Bug;
 use kv_core::{
     Body, Effect, Epoch, Input, Level, Message, NodeId, Notable, Offset, Recovered, Refused,
@@ -15,13 +15,14 @@ use kv_core::{
 };
 
 use crate::bounds::Bounds;
+use crate::draft::{Changes, Draft, Drafted};
 use crate::ledger::{Broken, Ledger, Placed, Promise};
 use crate::marks::{Mark, Marks};
 use crate::memo::{self, Asked, Disk, Step};
 use crate::network::{Envelope, Network};
 use crate::service::{Service, place};
 use crate::shared::{Part, Shared};
-use crate::state::{Left, Member, Members, State};
+use crate::state::{Left, Member};
 use crate::symmetry::Permutation;
 use crate::wal::{Durable, Item, chain_upto, length, offset_of, range};
 
@@ -32,7 +33,7 @@ pub const SHARD: ShardId = ShardId(1);
 pub struct Turn<'a> {
     bounds: &'a Bounds,
     marks: &'a Marks,
-    before: &'a State,
+    before: &'a Draft,
     node: NodeId,
     /// Whether what becomes due for the disk waits for a sync of its own.
     slow: bool,
@@ -44,15 +45,15 @@ pub struct Turn<'a> {
     /// A bound was exceeded: this turn does not happen.
     pub out_of_bounds: bool,
     /// The member.
-    pub member: Part<Member>,
+    pub member: Part<'a, Member>,
     /// The network.
-    pub network: Part<Network>,
+    pub network: Part<'a, Network>,
     /// The other members, and this one as it was.
-    members: Members,
+    members: Drafted<'a>,
     /// The service.
-    pub service: Part<Service>,
+    pub service: Part<'a, Service>,
     /// The ledger.
-    pub ledger: Part<Ledger>,
+    pub ledger: Part<'a, Ledger>,
     /// What is left of the bounds.
     pub left: Left,
     /// What was broken.
@@ -66,11 +67,11 @@ impl<'a> Turn<'a> {
     pub fn new(
         bounds: &'a Bounds,
         marks: &'a Marks,
-        before: &'a State,
+        before: &'a Draft,
         node: NodeId,
         slow: bool,
     ) -> Self {
-        let member = Part::new(*before.member(node));
+        let member = before.members[place(node)].lend();
         Self {
             bounds,
             marks,
@@ -82,10 +83,10 @@ impl<'a> Turn<'a> {
             is_visible: false,
             out_of_bounds: false,
             member,
-            network: Part::new(before.network),
-            members: before.members.clone(),
-            service: Part::new(before.service),
-            ledger: Part::new(before.ledger),
+            network: before.network.lend(),
+            members: before.members.iter().map(Part::lend).collect(),
+            service: Part::Old(before.service),
+            ledger: before.ledger.lend(),
             left: before.left,
             broken: before.broken,
             notes: Vec::new(),
@@ -143,9 +144,7 @@ impl<'a> Turn<'a> {
     pub fn end_session(&mut self, other: NodeId) {
         self.service.end_session(other);
         if !self.bounds.bad_clocks {
-            let mut member = Member::clone(&self.members[place(other)]);
-            member.lease = false;
-            self.members[place(other)] = Shared::new(member);
+            self.members[place(other)].lease = false;
         }
     }
 
@@ -395,6 +394,7 @@ impl<'a> Turn<'a> {
     fn apply(&mut self, upto: Offset) {
         let process = self.process();
         let log = self.member.log.clone();
+        let mut hash = chain_upto(&log, self.member.applied);
         for index in length(self.member.applied)..length(upto) {
             let (item, offset) = (log[index], offset_of(index));
             let version = Version::new(Epoch(u64::from(item.epoch)), offset);
@@ -413,11 +413,11 @@ impl<'a> Turn<'a> {
             {
                 self.marks.hit(Mark::RolledForward);
             }
-            let chain = chain_upto(&log, offset);
+            hash = chain(hash, &item.at(offset));
             let result = self
                 .ledger
                 .invariants
-                .committed(SHARD, process, version, chain);
+                .committed(SHARD, process, version, hash);
             self.check(result);
             if !self.ledger.commit(item.value) {
                 self.break_promise(Promise::NoPhantom, || {
@@ -521,8 +521,8 @@ impl<'a> Turn<'a> {
         self.check(result);
     }
 
-    /// The state after the turn; nothing, where nothing has changed.
-    pub fn finish(mut self) -> Option<State> {
+    /// What the turn has changed; nothing, where that is nothing.
+    pub fn finish(mut self) -> Option<Changes> {
         if self.bounds.prunes()
             && self.member.is_new()
             && self.member.replica.role_of().is_some()
@@ -537,16 +537,24 @@ impl<'a> Turn<'a> {
         self.check_acknowledged();
         let before = self.before;
         let mut members = self.members;
-        members[place(self.node)] = self.member.finish();
-        let state = State {
-            members,
-            network: self.network.finish(),
-            service: self.service.finish(),
-            ledger: self.ledger.finish(),
+        members[place(self.node)] = self.member;
+        let members = members.into_iter().zip(&before.members);
+        let changes = Changes {
+            members: members
+                .map(|(after, before)| after.changed(before))
+                .collect(),
+            network: self.network.changed(&before.network),
+            service: self.service.changed(&before.service),
+            ledger: self.ledger.changed(&before.ledger),
             left: self.left,
             broken: self.broken,
         };
-        (state != *before).then_some(state)
+        let is_any = changes.members.iter().any(Option::is_some)
+            || changes.network.is_some()
+            || changes.service.is_some()
+            || changes.ledger.is_some()
+            || (changes.left, changes.broken) != (before.left, before.broken);
+        is_any.then_some(changes)
     }
 
     /// Every writer that may answer a `lease` read does so in every state: a read that takes no time.
@@ -557,8 +565,8 @@ impl<'a> Turn<'a> {
         }
         let own = self.node;
         for node in self.before.nodes().filter(|node| *node != own) {
-            let other = self.members[place(node)];
-            if may_read(&other)
+            let other = &self.members[place(node)];
+            if may_read(other)
                 && let Some(floor) = self.ledger.floor()
                 && !floor.is_in(&other.log, other.applied)
             {

@@ -140,5 +140,8 @@ pub fn offset_of(index: usize) -> Offset {
 /// The hash of a log up to and with an offset.
 #[must_use]
 pub fn chain_upto(log: &[Item], upto: Offset) -> u64 {
-    range(log, Offset::ZERO, upto).iter().fold(0, chain)
+    let items = log.iter().enumerate().take(length(upto));
+    items.fold(0, |hash, (index, item)| {
+        chain(hash, &item.at(offset_of(index)))
+    })
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stateright::{Model, Path, Property};
 
 use crate::action::Action;
+use crate::draft::Draft;
 use crate::ledger::Promise;
 use crate::marks::{Mark, Marks};
 use crate::shared::hash_of;
@@ -123,7 +124,7 @@ impl Watch {
         let mut scratch = self.system.clone();
         scratch.marks = Arc::clone(&marks);
         let happens = scratch
-            .turn(before, action)
+            .turn(&Draft::of(before), action)
             .is_some_and(|turn| turn.finish().is_some());
         for mark in Mark::ALL {
             if happens && marks.count(mark) > 0 {
