@@ -204,6 +204,12 @@ impl Disk {
         self.torn(tear_step, tell);
     }
 
+    /// After a power loss that keeps of each thing that was not synced what chance wants.
+    pub(crate) fn keeping_some(&self, keeps: &mut dyn FnMut() -> bool) -> Self {
+        let units = self.units();
+        self.keeping(units.iter().filter(|_| keeps()))
+    }
+
     /// Everything before the last write is kept, and a part of it, up to any byte.
     fn torn(&self, step: usize, tell: &mut dyn FnMut(Self)) {
         let Some((Operation::Write(file, position, bytes), before)) = self.pending.split_last()
