@@ -107,6 +107,7 @@ fn test() -> anyhow::Result<()> {
         "tests",
         cargo(&["test", "--workspace", "--exclude", "model"]),
     )?;
+    test_rocksdb()?;
     // The model visits millions of states. That the plain protocol loses a write is one of these tests.
     let model = ["test", "--release", "-p", "model"];
     step("tests, model", cargo(&model))?;
@@ -153,6 +154,48 @@ fn test() -> anyhow::Result<()> {
             ],
         ),
     )
+}
+
+/// The engine that is built only where it is asked for, with Debian's library, which takes a minute where the crate's own takes many.
+fn test_rocksdb() -> anyhow::Result<()> {
+    let name = "tests, with RocksDB";
+    let header = Path::new("/usr/include/rocksdb/c.h");
+    if !header.is_file() {
+        let missing = "librocksdb-dev is not installed: apt-get install clang libclang-dev g++ librocksdb-dev";
+        if std::env::var_os("CI").is_some() {
+            bail!("{name}: {missing}");
+        }
+        eprintln!("── {name}: SKIPPED, {missing}");
+        return Ok(());
+    }
+    let tests = [
+        "--lib",
+        "--test",
+        "catch_up",
+        "--test",
+        "engine_faults",
+        "--test",
+        "engine_damage",
+    ];
+    let mut command = cargo(&[
+        "test",
+        "-p",
+        "kv",
+        "--features",
+        "rocksdb",
+        "--target-dir",
+        "target/rocksdb",
+    ]);
+    command.args(tests);
+    command.env("ROCKSDB_LIB_DIR", library_folder());
+    command.env("ROCKSDB_INCLUDE_DIR", "/usr/include");
+    step(name, command)
+}
+
+/// Where Debian keeps the libraries of this machine's kind.
+fn library_folder() -> PathBuf {
+    let folder = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    PathBuf::from(folder)
 }
 
 /// `RUSTFLAGS` in the environment would silently replace the flags that turn the simulator on.

@@ -204,6 +204,7 @@ impl Disk {
         self.torn(tear_step, tell);
     }
 
+    #[allow(dead_code, reason = "the test of the whole storage uses it")]
     /// After a power loss that keeps of each thing that was not synced what chance wants.
     pub(crate) fn keeping_some(&self, keeps: &mut dyn FnMut() -> bool) -> Self {
         let units = self.units();
