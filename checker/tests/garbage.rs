@@ -1,7 +1,11 @@
 //! Whatever bytes come in, parsing and judging end in a verdict or an error, never in a panic.
 
-use checker::{Guarantee, History, Limits, NodeEvent, check_all};
 use proptest::prelude::*;
+
+#[path = "../../kv/fuzz/bodies/history.rs"]
+mod body;
+
+use body::judge;
 
 fn mostly(
     good: &[&'static str],
@@ -88,24 +92,6 @@ fn answered(process: usize, line: &str) -> String {
         index(process * 2 + 1),
         plain(with("ok"))
     )
-}
-
-fn judge(history: &[u8], events: &[u8]) {
-    // What a file must not hold may still be judged by those who hand events over by themselves.
-    let _ = NodeEvent::parse_all(events, "events");
-    let events: Vec<NodeEvent> = events
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect();
-    if let Ok(history) = History::parse(history, "history") {
-        let limits = Limits {
-            states_max: 1_000,
-            ..Limits::default()
-        };
-        for (_, verdict) in check_all(&history, &events, &Guarantee::ALL, &limits) {
-            assert!(!verdict.to_string().is_empty());
-        }
-    }
 }
 
 proptest! {
