@@ -91,7 +91,7 @@ pub struct Storage {
     /// So many bytes of the log after the last checkpoint, the next one begins.
     pub checkpoint_bytes: Option<u64>,
     /// So many bytes of the log stay behind a checkpoint for members that are behind.
-    pub retention_bytes: Option<u64>,
+    pub log_retain_bytes: Option<u64>,
 }
 
 /// What the clients do: closed loops of random operations, or what a script says.

@@ -215,8 +215,8 @@ fn storage_that_cannot_be_is_refused() {
             "3: checkpoint_bytes is 2GiB; allowed: 1KiB to 1GiB",
         ),
         (
-            "retention_bytes = \"2GiB\"",
-            "3: retention_bytes is 2GiB; allowed: 0B to 1GiB",
+            "log_retain_bytes = \"2GiB\"",
+            "3: log_retain_bytes is 2GiB; allowed: 0B to 1GiB",
         ),
         (
             "checkpoint_bytes = \"8kb\"",

@@ -41,7 +41,7 @@ fn unknown_fields_are_refused_with_the_allowed_ones() {
     assert_eq!(
         refusal("name = \"x\"\n\n[cluster]\nshard = 2\n"),
         "bad.toml:4: unknown field `shard`; allowed: `shards`, `replication_factor`, `write_quorum`, \
-         `election_quorum`, `fencing`, `engine`, `segment_bytes`, `checkpoint_bytes`, `retention_bytes`, `nodes`, \
+         `election_quorum`, `fencing`, `engine`, `segment_bytes`, `checkpoint_bytes`, `log_retain_bytes`, `nodes`, \
          `session_timeout`"
     );
     assert_eq!(
@@ -320,7 +320,7 @@ fencing = "none"
 engine = "redb"
 segment_bytes = "4KiB"
 checkpoint_bytes = "9000B"
-retention_bytes = "0B"
+log_retain_bytes = "0B"
 nodes = 17
 session_timeout = "2s"
 

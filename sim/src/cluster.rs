@@ -10,10 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::config::{ClusterConfig, LOG_RETAIN_BYTES, NodeConfig, Timing};
+use kv::engine::EngineKind;
 use kv::environment::Environment;
 use kv::handle::{NodeHandle, Status};
 use kv::node::Node;
+use kv::{store, wal};
 use kv_core::NodeId;
 use madsim::runtime::Handle;
 use rand::SeedableRng as _;
@@ -43,10 +45,35 @@ pub struct Settings {
     pub cluster: ClusterConfig,
     /// How long things take.
     pub timing: Timing,
-    /// How the nodes keep their logs.
-    pub wal: kv::wal::Options,
+    /// How the nodes keep their data.
+    pub storage: Storage,
     /// Whether messages between nodes are held from the start, as a directed run wants it.
     pub holds_messages: bool,
+}
+
+/// How the nodes keep their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Their logs.
+    pub wal: wal::Options,
+    /// How many bytes of log they keep for members that lack them.
+    pub log_retain_bytes: u64,
+    /// The engine; one that starts no threads.
+    pub engine: EngineKind,
+    /// What is above the engine.
+    pub store: store::Options,
+}
+
+impl Default for Storage {
+    /// As in production, but in memory.
+    fn default() -> Self {
+        Self {
+            wal: wal::Options::default(),
+            log_retain_bytes: LOG_RETAIN_BYTES,
+            engine: EngineKind::Memory,
+            store: store::Options::default(),
+        }
+    }
 }
 
 /// A cluster of real nodes in the simulated world.
@@ -213,10 +240,10 @@ impl Cluster {
             advertise: address,
             cluster: self.settings.cluster.clone(),
             timing: self.settings.timing.clone(),
-            wal: self.settings.wal,
-            log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
-            engine: kv::engine::EngineKind::Memory,
-            store: kv::store::Options::default(),
+            wal: self.settings.storage.wal,
+            log_retain_bytes: self.settings.storage.log_retain_bytes,
+            engine: self.settings.storage.engine,
+            store: self.settings.storage.store,
             allow_kill: false,
         };
         let life_seed = mix(seed, 4, node.0 << 32 | machine.incarnation);

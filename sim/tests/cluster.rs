@@ -10,7 +10,7 @@ use kv::client::{Client, ClientOptions};
 use kv::config::{ClusterConfig, Timing};
 use kv::error::Outcome;
 use kv_core::{Fencing, Level, ShardId};
-use sim::cluster::{Cluster, Settings};
+use sim::cluster::{Cluster, Settings, Storage};
 use sim::recorder::{Recorded, Recorder};
 
 fn run(seed: u64) -> (Vec<Recorded>, Duration) {
@@ -33,7 +33,7 @@ async fn failover(seed: u64) -> (Vec<Recorded>, Duration) {
         clients: 1,
         cluster,
         timing: Timing::default(),
-        wal: kv::wal::Options::default(),
+        storage: Storage::default(),
         holds_messages: false,
     };
     let mut cluster = Cluster::start(settings, recorder.clone());

@@ -67,7 +67,7 @@ pub(super) struct Cluster {
     /// How much log there is between two checkpoints; default as in production, which no short run writes.
     pub(super) checkpoint_bytes: Option<Spanned<Size>>,
     /// How much log stays behind a checkpoint for members that are behind; default as in production.
-    pub(super) retention_bytes: Option<Spanned<Size>>,
+    pub(super) log_retain_bytes: Option<Spanned<Size>>,
     /// Default shards × N; more are idle.
     pub(super) nodes: Option<Spanned<u16>>,
     /// How long the coordination service keeps a silent session; default 4 s.

@@ -237,7 +237,7 @@ fn cluster(written: Option<Spanned<file::Cluster>>) -> Located<Cluster> {
     let storage = Storage {
         segment_bytes: size_in_range(written.segment_bytes, "segment_bytes", (kib, gib))?,
         checkpoint_bytes: size_in_range(written.checkpoint_bytes, "checkpoint_bytes", (kib, gib))?,
-        retention_bytes: size_in_range(written.retention_bytes, "retention_bytes", (none, gib))?,
+        log_retain_bytes: size_in_range(written.log_retain_bytes, "log_retain_bytes", (none, gib))?,
     };
     let least = u16::try_from(usize::from(shards) * n).unwrap_or(u16::MAX);
     let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));

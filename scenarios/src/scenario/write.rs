@@ -47,7 +47,7 @@ fn head(text: &mut String, scenario: &Scenario) -> std::fmt::Result {
     for (field, bytes) in [
         ("segment_bytes", cluster.storage.segment_bytes),
         ("checkpoint_bytes", cluster.storage.checkpoint_bytes),
-        ("retention_bytes", cluster.storage.retention_bytes),
+        ("log_retain_bytes", cluster.storage.log_retain_bytes),
     ] {
         if let Some(bytes) = bytes {
             writeln!(text, "{field} = \"{}\"", Size(bytes))?;

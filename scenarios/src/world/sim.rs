@@ -22,7 +22,7 @@ use kv::engine::EngineKind;
 use kv::error::Outcome;
 use kv::handle::Status;
 use kv_core::{Level, NodeId, ShardId};
-use sim::cluster::{Cluster, SYNC_MAX, SYNC_MIN, Settings};
+use sim::cluster::{Cluster, SYNC_MAX, SYNC_MIN, Settings, Storage};
 use sim::coordination::CoordinationService;
 use sim::network::{self, Weather};
 use sim::recorder::Recorder;
@@ -81,7 +81,7 @@ impl Stage for SimStage {
                     ..Timing::default()
                 },
             },
-            wal: wal_options(scenario),
+            storage: storage(scenario),
             holds_messages: is_directed,
         };
         let deadline = scenario.workload.deadline;
@@ -283,12 +283,18 @@ impl SimWorld {
     }
 }
 
-fn wal_options(scenario: &Scenario) -> kv::wal::Options {
-    let mut options = kv::wal::Options::default();
-    if let Some(bytes) = scenario.cluster.storage.segment_bytes {
-        options.segment_bytes = bytes;
-    }
-    options
+/// What the scenario says, and what it does not say as in production.
+fn storage(scenario: &Scenario) -> Storage {
+    let mut storage = Storage {
+        engine: scenario.cluster.engine,
+        ..Storage::default()
+    };
+    let said = &scenario.cluster.storage;
+    let set = |to: &mut u64, said: Option<u64>| *to = said.unwrap_or(*to);
+    set(&mut storage.wal.segment_bytes, said.segment_bytes);
+    set(&mut storage.store.checkpoint_bytes, said.checkpoint_bytes);
+    set(&mut storage.log_retain_bytes, said.log_retain_bytes);
+    storage
 }
 
 fn weather(disturbance: Disturbance) -> Weather {

@@ -259,7 +259,8 @@ impl World for FakeWorld {
                 end: kv_core::Version::new(epoch, last),
                 committed: last,
                 runs: shard.runs.clone(),
-                digest: 0,
+                digest: Some(0),
+                is_suspect: false,
             }
         };
         let of_shard = |(id, shard): (&ShardId, &Shard)| {
