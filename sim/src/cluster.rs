@@ -205,8 +205,6 @@ impl Cluster {
         let seed = self.settings.seed;
         let rng = StdRng::seed_from_u64(mix(seed, 2, node.0));
         let disk = SimDisk::new(format!("node {}", node.0), rng, SYNC_MIN..=SYNC_MAX);
-        // A batch of the log with a hole in it looks like one that was synced and damaged, and stops the node.
-        disk.keep_order(true);
         let offset = Duration::from_millis(mix(seed, 3, node.0) % 1_000_000);
         let clock = SimClock::new(offset, 0);
         self.network.place(Place::Node(node), id);
