@@ -29,9 +29,9 @@ const VALUE_BYTES: usize = 128;
 const RECORD_BYTES: usize = 176;
 const MARK_BYTES: usize = 48;
 const WRITERS: usize = 64;
-const ROUNDS: usize = 61;
-/// Writes a round.
-const GROUPED: usize = 2_000;
+const ROUNDS: usize = 31;
+/// Writes a round: a megabyte, so that what is written ahead is counted, too.
+const GROUPED: usize = 6_000;
 const ALONE: usize = 60;
 /// Syncs before anything is timed.
 const WARM_UP: usize = 10;

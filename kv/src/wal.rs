@@ -16,7 +16,7 @@
 //! built on it.
 //!
 //! Files only grow: a truncation is a record like any other, and so is a promise. So bytes that were synced are never
-//! written again, old bytes never stand behind new ones, a reader needs no lock, and one sync covers entries and promise
+//! written again (but for zeros that were written ahead), old bytes never stand behind new ones, a reader needs no lock, and one sync covers entries and promise
 //! together, in the order in which they were asked for. When a file is full the log goes on in another one (`segment.rs`).
 //!
 //! ```text
@@ -73,12 +73,16 @@ const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub struct Options {
     /// A file that has so many bytes is full: the next batch goes into another one.
     pub segment_bytes: u64,
+    /// How far ahead small batches write zeros, so that the syncs of those after them change no length and wait for the disk only, not
+    /// for the file system's journal. Zero: never.
+    pub preallocate_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1024 * 1024,
+            preallocate_bytes: 1024 * 1024,
         }
     }
 }
@@ -144,7 +148,7 @@ pub async fn open(
     };
     let file_system = Arc::clone(file_system);
     let (end, standing) = (state.end, state.standing);
-    let writer = LogWriter::new(file_system, options, shared, commands, last, end, standing);
+    let writer = LogWriter::new(file_system, options, shared, commands, last, end, standing)?;
     Ok((log, writer, recovered))
 }
 

@@ -105,6 +105,7 @@ impl Shard {
             timing: timing(),
             wal: wal::Options {
                 segment_bytes: 8 * 1024,
+                ..wal::Options::default()
             },
             log_retain_bytes: 16 * 1024,
             engine: self.kind,

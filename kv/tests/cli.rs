@@ -168,7 +168,10 @@ fn write_log(folder: &std::path::Path) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let options = Options { segment_bytes: 150 };
+        let options = Options {
+            segment_bytes: 150,
+            preallocate_bytes: 0,
+        };
         let (mut log, writer, _) = open(&files, options, &kv_core::Log::default())
             .await
             .unwrap();
@@ -249,7 +252,11 @@ fn change_log(
         .build()
         .unwrap();
     runtime.block_on(async {
-        let opened = kv::wal::open(&files, kv::wal::Options::default(), checkpoint).await;
+        let options = kv::wal::Options {
+            preallocate_bytes: 0,
+            ..kv::wal::Options::default()
+        };
+        let opened = kv::wal::open(&files, options, checkpoint).await;
         let (mut log, writer, _) = opened.unwrap();
         change(&mut log);
         drop(log);

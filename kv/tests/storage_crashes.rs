@@ -29,7 +29,10 @@ use tokio::sync::mpsc;
 
 /// How many selections of what was not synced are tried at each crash, beside nothing and everything.
 const SELECTIONS: usize = 8;
-const LOG: wal::Options = wal::Options { segment_bytes: 900 };
+const LOG: wal::Options = wal::Options {
+    segment_bytes: 900,
+    preallocate_bytes: 600,
+};
 /// How many entries the snapshot is ahead.
 const SNAPSHOT_AHEAD: u64 = 6;
 

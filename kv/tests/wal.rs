@@ -259,6 +259,7 @@ async fn a_log_goes_on_in_the_next_file_and_is_read_across_them() {
     let folder = in_memory();
     let options = Options {
         segment_bytes: 4096,
+        preallocate_bytes: 8192,
     };
     let mut expected = Vec::new();
     for life in 0..3 {

@@ -16,7 +16,10 @@ use proptest::prelude::*;
 use tokio::sync::mpsc;
 
 /// Two or three entries fill a file.
-const OPTIONS: Options = Options { segment_bytes: 500 };
+const OPTIONS: Options = Options {
+    segment_bytes: 500,
+    preallocate_bytes: 0,
+};
 
 type Opened = Result<(Log, LogWriter, Recovered), WalError>;
 

@@ -68,7 +68,10 @@ impl Default for Storage {
     /// As in production, but in memory.
     fn default() -> Self {
         Self {
-            wal: wal::Options::default(),
+            wal: wal::Options {
+                preallocate_bytes: 8 * 1024, // Simulated disks are memory.
+                ..wal::Options::default()
+            },
             log_retain_bytes: LOG_RETAIN_BYTES,
             engine: EngineKind::Memory,
             store: store::Options::default(),

@@ -10,7 +10,10 @@ use kv::wal::record::{ALIGN_BYTES, HEAD_BYTES, Record};
 use kv::wal::{Options, noise, open};
 use kv_core::{Log as Shape, Offset};
 
-const OPTIONS: Options = Options { segment_bytes: 300 };
+const OPTIONS: Options = Options {
+    segment_bytes: 300,
+    preallocate_bytes: 0,
+};
 
 /// Whatever decodes is what those bytes are the encoding of.
 pub(crate) fn record(bytes: &[u8]) {

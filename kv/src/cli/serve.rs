@@ -102,6 +102,7 @@ impl Serve {
             timing: Timing::default(),
             wal: wal::Options {
                 segment_bytes: self.wal_segment_mib * MIB,
+                ..wal::Options::default()
             },
             log_retain_bytes: self.log_retain_mib * MIB,
             engine: self.engine,

@@ -7,8 +7,10 @@
 //!
 //! **It had been synced** for certain if a sync mark behind *P* says so: a mark says how far the file was durable when it was written.
 //!
-//! **It was never written whole** if some of the record at *P* is missing. The file only grows, and all of a batch goes into
-//! bytes that were never written before; so what a crash kept from the disk, in whatever order the disk writes sectors, leaves
+//! **Nothing was written** if zeros stand from *P* to the end of the file: small batches write some ahead.
+//!
+//! **It was never written whole** if some of the record at *P* is missing. All of a batch goes behind the end of the file, or where nothing but
+//! zeros stood; so what a crash kept from the disk, in whatever order the disk writes sectors, leaves
 //! either a file that ends early, or zeros. And written bytes are no zeros, since they are under noise (`noise.rs`):
 //!
 //! ```text
@@ -56,6 +58,8 @@ const _: () = assert!(CHUNK_BYTES > SYNC_MARK_BYTES);
 /// What became of the bytes from the first record on that was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
+    /// There are none but zeros: the log ends there.
+    Unwritten,
     /// They were never written whole, so never synced.
     Torn,
     /// They had been synced.
@@ -66,6 +70,9 @@ pub(super) enum Judgement {
 
 /// Judges the bytes of a file from `from` on, where no record was accepted.
 pub(super) fn judge(file: &dyn File, from: u64) -> io::Result<Judgement> {
+    if is_zero_from(file, from)? {
+        return Ok(Judgement::Unwritten);
+    }
     if sync_mark_beyond(file, from)? {
         return Ok(Judgement::Synced);
     }
@@ -85,6 +92,21 @@ pub(super) fn judge(file: &dyn File, from: u64) -> io::Result<Judgement> {
         return Ok(Judgement::Torn);
     }
     Ok(Judgement::MaybeSynced)
+}
+
+/// Whether a file has none but zeros from there on.
+fn is_zero_from(file: &dyn File, from: u64) -> io::Result<bool> {
+    let file_end = file.len()?;
+    let mut buffer = vec![0; CHUNK_BYTES.min(file_end.saturating_sub(from) as usize)];
+    let mut position = from;
+    while position < file_end {
+        let count = file.read_at(position, &mut buffer)?;
+        if count == 0 || buffer[..count].iter().any(|byte| *byte != 0) {
+            return Ok(count == 0);
+        }
+        position += count as u64;
+    }
+    Ok(true)
 }
 
 /// Whether a record that begins at `from` has a hole; `bytes` are what stands there and a little behind it.
@@ -187,10 +209,14 @@ mod tests {
             assert_eq!(judged(&bytes, from), Judgement::MaybeSynced, "{from}");
             // The file ends early, or in zeros, anywhere in the record.
             for kept in from as usize..record_end {
+                let expected = match kept == from as usize {
+                    true => Judgement::Unwritten,
+                    false => Judgement::Torn,
+                };
                 let mut bytes = whole[..kept].to_vec();
-                assert_eq!(judged(&bytes, from), Judgement::Torn, "{from} {kept}");
+                assert_eq!(judged(&bytes, from), expected, "{from} {kept}");
                 bytes.resize(record_end + 100, 0);
-                assert_eq!(judged(&bytes, from), Judgement::Torn, "{from} {kept}");
+                assert_eq!(judged(&bytes, from), expected, "{from} {kept}");
             }
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! | the bytes there | what is done |
 //! |---|---|
+//! | are zeros, to the end of the file | the log goes on there |
 //! | were never written whole | they are **cut**; nobody was told of them |
 //! | had been synced | an **error** that names file and byte ([`WalError::Damaged`]); nothing is changed |
 //! | may have been synced | they are **kept aside** in `damaged/`, the log goes on before them in another file, and that file's header says that it is **suspect**, until [`Log::declare_whole`](super::Log::declare_whole) |
@@ -58,7 +59,7 @@ pub(super) struct State {
 /// How the last file ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// With a record.
+    /// With a record, and perhaps zeros that were written ahead.
     Whole,
     /// With bytes that were never synced.
     Torn,
@@ -191,6 +192,7 @@ impl State {
         let Some(why) = refusal else { return Ok(()) };
         let (file, byte) = (segment.name.clone(), self.end);
         self.tail = match judge(segment.file.as_ref(), byte).map_err(WalError::io("read"))? {
+            Judgement::Unwritten => Tail::Whole,
             Judgement::Torn => Tail::Torn,
             Judgement::MaybeSynced => Tail::Suspect,
             Judgement::Synced => return Err(WalError::Damaged { file, byte, why }),

@@ -2,6 +2,9 @@
 //!
 //! Each batch begins with a mark that says how far the file had been synced before; recovery needs it. A batch is never split: the
 //! next file is begun once this one is full, and durable.
+//!
+//! A sync that must make a new length durable waits for the file system's journal, which costs more than the batch if that is small, and much
+//! more if others use the disk. So a small batch that reaches the end of the file takes zeros along, and those after it are written over them.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use crate::fs::FileSystem;
 
 /// No more is taken from the queue for one sync once a batch has this many bytes.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A batch is small if it is so many times smaller than what is written ahead; a large one would pay more for the zeros than they save.
+const SMALL: u64 = 8;
 
 /// So many more commands, in the order in which they were issued, are durable now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +31,17 @@ pub struct Synced(pub usize);
 /// The log task's half. See [`super`].
 pub struct LogWriter {
     file_system: Arc<dyn FileSystem>,
-    segment_bytes: u64,
+    options: Options,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// A command that comes before those in the queue.
     next: Option<Command>,
     /// The file that is being written.
     segment: Segment,
-    /// The end of the file; all before it is durable between two batches.
+    /// The end of its records; all before it is durable between two batches.
     end: u64,
+    /// The end of the file. Zeros stand in between.
+    allocated: u64,
     /// What the log has come to, as the files have it.
     written: Standing,
     batch: Batch,
@@ -63,18 +70,19 @@ impl LogWriter {
         segment: Segment,
         end: u64,
         written: Standing,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, WalError> {
+        Ok(Self {
             file_system,
-            segment_bytes: options.segment_bytes,
+            options,
             shared,
             commands,
             next: None,
+            allocated: segment.file.len().map_err(WalError::io("open"))?,
             segment,
             end,
             written,
             batch: Batch::default(),
-        }
+        })
     }
 
     /// Writes and syncs until the [`Log`](super::Log) is dropped, and reports each sync. The first failure is reported
@@ -116,7 +124,7 @@ impl LogWriter {
     }
 
     async fn write_and_sync(&mut self, first: Command) -> Result<Synced, WalError> {
-        if self.end - self.segment.header.records_from() >= self.segment_bytes {
+        if self.end >= self.full_from() {
             self.begin_next().await.map_err(WalError::io("begin"))?;
         }
         self.batch.begin(self.end);
@@ -131,18 +139,43 @@ impl LogWriter {
             self.add(command);
         }
         noise::apply(self.end, &mut self.batch.bytes);
+        let batch_end = self.end + self.batch.bytes.len() as u64;
+        self.allocate(batch_end);
         let written = self.segment.file.write_at(self.end, &self.batch.bytes);
         written.map_err(WalError::io("write"))?;
-        self.publish();
+        self.publish(batch_end);
         let synced = self.segment.file.sync().await;
         synced.map_err(WalError::io("sync"))?;
-        self.end += self.batch.bytes.len() as u64;
+        self.end = batch_end;
         Ok(Synced(self.batch.commands))
+    }
+
+    /// Where the file is full.
+    fn full_from(&self) -> u64 {
+        self.segment.header.records_from() + self.options.segment_bytes
+    }
+
+    /// Lets a small batch take zeros along, if it reaches the end of the file.
+    fn allocate(&mut self, batch_end: u64) {
+        if batch_end <= self.allocated {
+            return;
+        }
+        self.allocated = batch_end;
+        let ahead = self.options.preallocate_bytes;
+        if (batch_end - self.end).saturating_mul(SMALL) <= ahead {
+            self.allocated = (batch_end + ahead).min(self.full_from()).max(batch_end);
+            let bytes = (self.allocated - self.end) as usize;
+            self.batch.bytes.resize(bytes, 0);
+        }
     }
 
     /// Goes on in another file. All of this one is durable.
     async fn begin_next(&mut self) -> io::Result<()> {
         let previous_end = self.end;
+        if self.allocated > self.end {
+            self.segment.file.set_len(self.end)?;
+            self.segment.file.sync().await?;
+        }
         self.begin(Kind::Next { previous_end }).await?;
         self.shared.progress().on_file(self.segment.clone());
         Ok(())
@@ -167,6 +200,7 @@ impl LogWriter {
         let file_system = self.file_system.as_ref();
         self.segment = segment::begin(file_system, sequence, kind, &self.written).await?;
         self.end = self.segment.header.records_from();
+        self.allocated = self.end;
         Ok(())
     }
 
@@ -191,7 +225,7 @@ impl LogWriter {
     }
 
     /// Lets readers find what was written.
-    fn publish(&mut self) {
+    fn publish(&mut self, batch_end: u64) {
         let mut progress = self.shared.progress();
         for step in self.batch.steps.drain(..) {
             match step {
@@ -199,7 +233,7 @@ impl LogWriter {
                 Step::Truncate(after) => progress.index.on_truncate(after),
             }
         }
-        progress.end = self.end + self.batch.bytes.len() as u64;
+        progress.end = batch_end;
         progress.last = self.written.names.end().offset;
         progress.commands_written += self.batch.commands as u64;
     }

@@ -278,7 +278,9 @@ impl Enumeration {
         let limits = &life.limits[number - 2].1;
         let limits = limits.clone().suspect_before_last();
         let name = whole.last_name("wal/");
-        let len = whole.content(&name).map_or(0, <[u8]>::len);
+        let content = whole.content(&name).unwrap_or_default();
+        let last = content.iter().rposition(|byte| *byte != 0);
+        let len = last.map_or(0, |last| last + 1);
         for back in (1..100).step_by(7) {
             let mut disk = whole.clone();
             disk.settle();

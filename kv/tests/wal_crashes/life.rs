@@ -14,8 +14,11 @@ use tokio::sync::mpsc;
 
 use crate::disk::{Disk, LeftOut, Operation, Recorder};
 
-/// A batch or two fill a file.
-const OPTIONS: Options = Options { segment_bytes: 800 };
+/// A batch or two fill a file. A small batch writes zeros ahead, a large one does not.
+const OPTIONS: Options = Options {
+    segment_bytes: 800,
+    preallocate_bytes: 3000,
+};
 
 /// What a log holds. The entries are those whose bytes it has had since it was last restarted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,10 @@ use tokio::sync::mpsc;
 use crate::{disk, finish, poll_at_most};
 
 /// A batch or a few fill a file, so that crashes fall into the beginning of the next one, too.
-const SMALL_FILES: Options = Options { segment_bytes: 700 };
+const SMALL_FILES: Options = Options {
+    segment_bytes: 700,
+    preallocate_bytes: 600,
+};
 
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
