@@ -6,12 +6,16 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sled::{Batch, Config, Db};
 
 use super::poison::Poison;
 use super::{Change, Engine, EngineError, Options, Page, Pair};
+
+/// How long closing it may take.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// The engine.
 pub(super) struct SledEngine {
@@ -30,9 +34,31 @@ impl SledEngine {
             .flush_every_ms(None);
         Ok(Self {
             poison: Poison::default(),
-            database: config.open()?,
+            database: open_when_closed(&config)?,
             batch: RwLock::new(()),
         })
+    }
+}
+
+/// Opens it. A sled that was closed in this process a moment ago still holds its file until its threads have ended; nobody else can
+/// hold it, since the data folder is claimed.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sled has threads of its own: it is not for the simulator"
+)]
+fn open_when_closed(config: &Config) -> Result<Db, sled::Error> {
+    let started = Instant::now();
+    loop {
+        match config.open() {
+            // sled says so only in words.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && started.elapsed() < CLOSING_MAX =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
     }
 }
 
