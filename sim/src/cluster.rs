@@ -69,7 +69,7 @@ impl Default for Storage {
     fn default() -> Self {
         Self {
             wal: wal::Options {
-                preallocate_bytes: 8 * 1024, // Simulated disks are memory.
+                preallocate_bytes: 1024, // Simulated runs are short: a full disk must be noticed soon.
                 ..wal::Options::default()
             },
             log_retain_bytes: LOG_RETAIN_BYTES,
