@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use kv::config::ConfigError;
-use kv::coordination::embedded::OpenError;
+use kv::coordination::embedded::{Broken, OpenError};
 use kv::data_folder::DataFolderError;
 use kv::error::{Fail, NodeError};
 use kv::repair::RepairError;
@@ -122,6 +122,8 @@ enum CliError {
     Data(std::io::Error),
     #[error(transparent)]
     Coordination(#[from] OpenError),
+    #[error(transparent)]
+    Broken(#[from] Broken),
     #[error("cannot read the value from {path}: {source}")]
     Value {
         path: String,

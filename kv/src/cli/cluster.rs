@@ -80,8 +80,7 @@ impl Cluster {
         let coordination = open_coordination(&data.join("coordination"), &Timing::default())?;
         for config in configs {
             let folder = data.join(config.id.to_string());
-            let environment =
-                environment_for_serve(&folder, &config, coordination.clone(), seed())?;
+            let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
             let mut node = Node::start(config.clone(), environment).await?;
             running.insert(config.id, node.handle().clone());
             let stopped = stopped.clone();
@@ -94,8 +93,10 @@ impl Cluster {
         drop(stopped);
         let shard_count = usize::from(self.shards);
         let watch = Watch::new(running, stops, shard_count, self.base_port);
-        watch.run().await;
-        Ok(Exit::Done)
+        tokio::select! {
+            () = watch.run() => Ok(Exit::Done),
+            broken = coordination.broken() => Err(broken.into()),
+        }
     }
 
     /// The configurations of all nodes.

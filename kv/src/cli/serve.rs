@@ -65,7 +65,7 @@ impl Serve {
         let config = self.config()?;
         let coordination = open_coordination(&self.data.join("coordination"), &config.timing)?;
         let folder = self.data.join("node");
-        let environment = environment_for_serve(&folder, &config, coordination, seed())?;
+        let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
         let mut node = Node::start(config.clone(), environment).await?;
         let (id, address, data) = (config.id, &config.advertise, self.data.display());
         say(&format!(
@@ -81,6 +81,7 @@ impl Serve {
                 }
                 error => Err(error.into()),
             },
+            broken = coordination.broken() => Err(broken.into()),
             _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
         }
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kv::config::{NodeConfig, Timing};
-use kv::coordination::Coordination;
 use kv::coordination::embedded::Embedded;
 use kv::environment::{Clock, Environment};
 use kv::events::NoEvents;
@@ -15,24 +14,21 @@ use kv::transport::GrpcTransport;
 use super::CliError;
 
 /// Opens the coordination service that lives in this process and keeps its data in `folder`.
-pub(super) fn open_coordination(
-    folder: &Path,
-    timing: &Timing,
-) -> Result<Arc<dyn Coordination>, CliError> {
+pub(super) fn open_coordination(folder: &Path, timing: &Timing) -> Result<Embedded, CliError> {
     let files = Arc::new(open(folder)?);
-    Ok(Arc::new(Embedded::open(timing.session_timeout, files)?))
+    Ok(Embedded::open(timing.session_timeout, files)?)
 }
 
 /// Builds what one node runs in; its own data is in `folder`.
 pub(super) fn environment_for_serve(
     folder: &Path,
     config: &NodeConfig,
-    coordination: Arc<dyn Coordination>,
+    coordination: &Embedded,
     seed: u64,
 ) -> Result<Environment, CliError> {
     Ok(Environment {
         file_system: Arc::new(open(folder)?),
-        coordination,
+        coordination: Arc::new(coordination.clone()),
         transport: GrpcTransport::new(config.id, seed),
         clock: Arc::new(MonotonicClock {
             start: Instant::now(),

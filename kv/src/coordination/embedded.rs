@@ -42,6 +42,8 @@ struct Shared {
     dropped: Mutex<Vec<(SessionId, Duration)>>,
     /// Counts what may concern whoever waits for an event.
     changes: watch::Sender<u64>,
+    /// Why its disk failed, once it has.
+    broken: watch::Receiver<Option<String>>,
 }
 
 struct State {
@@ -50,7 +52,7 @@ struct State {
     /// The revision of the tree that is on the disk.
     saved: u64,
     /// After a failed write nothing is known about the disk, so nothing more is answered.
-    poisoned: bool,
+    broken: watch::Sender<Option<String>>,
 }
 
 /// Why the service could not be opened.
@@ -72,6 +74,14 @@ pub enum OpenError {
         /// Where.
         folder: String,
     },
+}
+
+/// Why the service answers no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {FILE}: {why}")]
+pub struct Broken {
+    /// What the operating system says, and of which file.
+    why: String,
 }
 
 impl Embedded {
@@ -103,11 +113,12 @@ impl Embedded {
 
     fn new(session_timeout: Duration, tree: Tree, store: Option<Arc<dyn FileSystem>>) -> Self {
         let saved = tree.revision();
+        let (sender, broken) = watch::channel(None);
         let state = State {
             tree,
             store,
             saved,
-            poisoned: false,
+            broken: sender,
         };
         let shared = Shared {
             session_timeout,
@@ -115,9 +126,19 @@ impl Embedded {
             state: tokio::sync::Mutex::new(state),
             dropped: Mutex::new(Vec::new()),
             changes: watch::Sender::new(0),
+            broken,
         };
         Self {
             shared: Arc::new(shared),
+        }
+    }
+
+    /// Waits until the service's disk fails. Nothing is answered from then on, so the nodes that have no other service must stop.
+    pub async fn broken(&self) -> Broken {
+        let mut broken = self.shared.broken.clone();
+        match broken.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(why)) => Broken { why: why.clone() },
+            _ => std::future::pending().await, // The sender lives as long as the service.
         }
     }
 
@@ -261,12 +282,12 @@ impl Shared {
         operation: impl FnOnce(&mut Tree) -> Result<T, CoordinationError>,
     ) -> Result<T, CoordinationError> {
         let mut state = self.settled().await;
-        if state.poisoned {
+        if state.is_broken() {
             return Err(CoordinationError::Unreachable);
         }
         let result = operation(&mut state.tree);
         state.save().await;
-        if state.poisoned {
+        if state.is_broken() {
             return Err(CoordinationError::Unknown);
         }
         result
@@ -274,18 +295,19 @@ impl Shared {
 }
 
 impl State {
+    fn is_broken(&self) -> bool {
+        self.broken.borrow().is_some()
+    }
+
     async fn save(&mut self) {
         let revision = self.tree.revision();
-        if self.poisoned || self.saved == revision {
+        if self.is_broken() || self.saved == revision {
             return;
         }
         if let Some(store) = &self.store {
-            // Stays poisoned where this fails; a save that is dropped half-way is no failure and is done again.
-            if write(store.as_ref(), &encode(&self.tree.persistent()))
-                .await
-                .is_err()
-            {
-                self.poisoned = true;
+            // Stays broken where this fails; a save that is dropped half-way is no failure and is done again.
+            if let Err(error) = write(store.as_ref(), &encode(&self.tree.persistent())).await {
+                self.broken.send_replace(Some(error.to_string()));
                 return;
             }
         }

@@ -11,12 +11,17 @@ pub(super) struct Poison {
 }
 
 impl Poison {
+    /// Whether an earlier call failed.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.is_poisoned.load(Ordering::Acquire)
+    }
+
     /// Does the work, unless an earlier one failed; if this one does, it is the last.
     pub(super) fn guard<T>(
         &self,
         work: impl FnOnce() -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        if self.is_poisoned.load(Ordering::Acquire) {
+        if self.is_poisoned() {
             return Err(EngineError::Poisoned);
         }
         let result = work();

@@ -2,10 +2,13 @@
 //!
 //! A batch of sled's is atomic on disk, and durable once flushed. For readers it is not: a scan takes one pair after the other, and
 //! sees a batch from the middle on. So a lock of ours lies over both; the flush is outside of it.
+//!
+//! Once its disk has failed, sled may wait for ever when it is closed, for what it could not write. Nobody waits for that with it.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,7 +23,8 @@ const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// The engine.
 pub(super) struct SledEngine {
     poison: Poison,
-    database: Db,
+    /// Taken out, to be closed.
+    database: Option<Db>,
     /// Held by readers, and by the writer while it changes the tree.
     batch: RwLock<()>,
 }
@@ -34,9 +38,22 @@ impl SledEngine {
             .flush_every_ms(None);
         Ok(Self {
             poison: Poison::default(),
-            database: open_when_closed(&config)?,
+            database: Some(open_when_closed(&config)?),
             batch: RwLock::new(()),
         })
+    }
+
+    fn database(&self) -> &Db {
+        self.database.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl Drop for SledEngine {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if self.poison.is_poisoned() {
+            thread::spawn(move || drop(database));
+        }
     }
 }
 
@@ -65,7 +82,7 @@ fn open_when_closed(config: &Config) -> Result<Db, sled::Error> {
 impl Engine for SledEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.poison.guard(|| {
-            let value = self.database.get(key)?;
+            let value = self.database().get(key)?;
             Ok(value.map(|value| Bytes::copy_from_slice(&value)))
         })
     }
@@ -76,7 +93,7 @@ impl Engine for SledEngine {
             if keys.start < keys.end {
                 let batch = self.batch.read();
                 let _batch = batch.unwrap_or_else(PoisonError::into_inner);
-                for pair in self.database.range(keys) {
+                for pair in self.database().range(keys) {
                     let (key, value) = pair?;
                     if !page.take(&key, &value) {
                         break;
@@ -98,14 +115,14 @@ impl Engine for SledEngine {
             }
             let readers = self.batch.write();
             let readers = readers.unwrap_or_else(PoisonError::into_inner);
-            self.database.apply_batch(batch)?;
+            self.database().apply_batch(batch)?;
             drop(readers);
-            self.database.flush()?;
+            self.database().flush()?;
             Ok(())
         })
     }
 
     fn bytes_on_disk(&self) -> Result<u64, EngineError> {
-        self.poison.guard(|| Ok(self.database.size_on_disk()?))
+        self.poison.guard(|| Ok(self.database().size_on_disk()?))
     }
 }
