@@ -200,6 +200,25 @@ pub fn remove(
     synced.map_err(EngineError::io("sync the removal of the engine"))
 }
 
+/// Whether there is an engine under this name. To open one that is not there would begin an empty one.
+///
+/// # Errors
+/// When the file system fails.
+pub fn is_there(
+    kind: EngineKind,
+    file_system: &dyn FileSystem,
+    name: &str,
+) -> Result<bool, EngineError> {
+    let file = file_name(kind, name);
+    // A library's own folder may be there without what it looks for in it.
+    let file = match kind {
+        EngineKind::Memory | EngineKind::Redb => file,
+        EngineKind::Sled => format!("{file}/db"),
+        EngineKind::Rocksdb => format!("{file}/CURRENT"),
+    };
+    exists(file_system, &file).map_err(EngineError::io("look for the engine"))
+}
+
 fn file_name(kind: EngineKind, name: &str) -> String {
     format!("{name}.{kind}")
 }

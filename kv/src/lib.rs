@@ -6,7 +6,7 @@
 //! | `environment.rs` | the one seam to the outside |
 //! | `driver.rs` | the loop: next input, step, perform the effects in order |
 //! | `agent.rs` | the task that deals with the coordination service |
-//! | `wal.rs` | the log on disk; `fs.rs` the disk under it; `data_folder.rs` whose disk it is |
+//! | `wal.rs` | the log on disk; `fs.rs` the disk under it; `data_folder.rs` whose disk it is, `wholeness.rs` whether all of it is there |
 //! | `store.rs` | what committed entries are applied to: checkpoints, snapshots |
 //! | `engine.rs` | where committed data lies on disk: memory, redb, sled, rocksdb |
 //! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
@@ -35,4 +35,5 @@ pub mod server;
 pub mod store;
 pub mod transport;
 pub mod wal;
+pub mod wholeness;
 pub mod wire;

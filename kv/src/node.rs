@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::handle::NodeHandle;
 use crate::server::{self, Server, ServerEnd};
 use crate::store::{Store, StoreError};
-use crate::{data_folder, wal};
+use crate::{data_folder, wal, wholeness};
 
 /// How many requests may wait for the driver; the server waits with the rest.
 const ASKS_MAX: usize = 4096;
@@ -39,6 +39,7 @@ impl Node {
     pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
         let file_system = &environment.file_system;
         let claim = Arc::new(data_folder::claim(&**file_system, config.id).await?);
+        wholeness::check_or_begin(file_system).await?;
         driver::snapshots::clean_up(&**file_system).map_err(|source| StoreError::Io {
             doing: "remove old snapshots",
             source,

@@ -15,7 +15,7 @@ use crate::data_folder::{self, DataFolderError};
 use crate::engine::{self, EngineKind};
 use crate::error::Fail;
 use crate::fs::FileSystem;
-use crate::store::{self, Generation, StoreError, snapshot};
+use crate::store::{self, StoreError, snapshot};
 use crate::wal::{self, WalError};
 use crate::wire::proto::{self, peer_client::PeerClient};
 use crate::wire::{self, MESSAGE_BYTES_MAX, WireError};
@@ -121,13 +121,16 @@ pub async fn repair(
     let (claim, node) = data_folder::claim_as_owner(file_system.as_ref()).await?;
     let shard = ask(peer, node, timeout).await?;
     let fetched = fetch(file_system, peer, timeout).await?;
-    let held = store::current_generation(file_system.as_ref())?;
-    let first = Generation {
-        kind: kind.unwrap_or_default(),
-        number: 0,
+    let new = match store::current_generation(file_system.as_ref()) {
+        Ok(Some(old)) => old.next(kind.unwrap_or(old.kind)),
+        // It does not say which engine counts: one more reason for a repair.
+        Ok(None) | Err(StoreError::Pointer { .. }) => {
+            store::fresh_generation(file_system.as_ref(), kind.unwrap_or_default())?
+        }
+        Err(error) => return Err(error.into()),
     };
-    let old = held.unwrap_or(first);
-    let new = old.next(kind.unwrap_or(old.kind));
+    let mut old = store::engine_files(file_system.as_ref())?;
+    old.retain(|file| !file.starts_with(&new.name()));
     let position = snapshot::load(file_system, &fetched, new, options)?;
     let names = file_system.list("").map_err(failed("list the folder"))?;
     let taken = |aside: &String| names.contains(aside);
@@ -137,14 +140,12 @@ pub async fn repair(
     // From here on the log is still damaged, so no node starts on the folder, until it is restarted as a suspect one.
     store::make_current_generation(file_system, new).await?;
     let mut kept = wal::repair::start_over(file_system.as_ref(), &position.names, &aside).await?;
-    for file in engine::files(old.kind, &old.name()) {
-        if names.contains(&file) {
-            let to = format!("{aside}/{file}");
-            file_system
-                .rename(&file, &to)
-                .map_err(failed("keep the old engine aside"))?;
-            kept.push(to);
-        }
+    for file in old {
+        let to = format!("{aside}/{file}");
+        file_system
+            .rename(&file, &to)
+            .map_err(failed("keep the old engine aside"))?;
+        kept.push(to);
     }
     file_system
         .remove(FETCHED)

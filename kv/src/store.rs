@@ -37,8 +37,9 @@ mod tests;
 pub use error::StoreError;
 pub use flush::Flush;
 pub use generation::{
-    Generation, Migration, current as current_generation, discard as discard_generation, inspect,
-    make_current as make_current_generation, migrate,
+    Generation, Migration, current as current_generation, discard as discard_generation,
+    engine_files, fresh as fresh_generation, inspect, make_current as make_current_generation,
+    migrate,
 };
 pub use rows::Position;
 
@@ -125,8 +126,8 @@ impl Store {
         options: Options,
         is_kept: bool,
     ) -> Result<Self, StoreError> {
-        let generation = generation::open_or_begin(file_system, kind, is_kept).await?;
-        let engine = generation.engine(file_system, options.engine)?;
+        let (generation, engine) =
+            generation::open_or_begin(file_system, kind, options.engine, is_kept).await?;
         let durable = rows::position(engine.as_ref())?;
         Ok(Self {
             generation,

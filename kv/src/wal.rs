@@ -152,6 +152,23 @@ pub async fn open(
     Ok((log, writer, recovered))
 }
 
+/// The names of the log's files; those that were not begun to the end are none.
+///
+/// # Errors
+/// When the folder fails.
+pub fn names(file_system: &dyn FileSystem) -> Result<Vec<String>, WalError> {
+    segment::names(file_system).map_err(WalError::io("find"))
+}
+
+/// Begins a log with nothing in it, where there is none.
+///
+/// # Errors
+/// When the folder fails.
+pub async fn begin(file_system: &dyn FileSystem) -> Result<(), WalError> {
+    let begun = segment::begin_first(file_system).await;
+    begun.map(drop).map_err(WalError::io("begin"))
+}
+
 /// What goes from the driver's half to the writer's.
 #[derive(Debug)]
 enum Command {

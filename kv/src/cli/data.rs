@@ -12,6 +12,7 @@ use kv::fs::os::OsFileSystem;
 use kv::repair::{Repaired, repair};
 use kv::store;
 use kv::wal::inspection::inspect;
+use kv::wholeness;
 use serde_json::json;
 
 use super::{CliError, Exit, arguments, say, show};
@@ -80,7 +81,7 @@ impl Data {
 async fn stat(folder: &Folder) -> Result<Exit, CliError> {
     let files = open(&folder.folder)?;
     let (_claim, node) = data_folder::claim_as_owner(files.as_ref()).await?;
-    let Some(generation) = store::current_generation(files.as_ref())? else {
+    let Some(generation) = wholeness::check(files.as_ref())? else {
         let folder = files.describe();
         return Err(CliError::NoEngine { folder });
     };
@@ -131,7 +132,7 @@ async fn migrate(to: EngineKind, folder: &Folder) -> Result<Exit, CliError> {
     let none = || CliError::NoEngine {
         folder: files.describe(),
     };
-    let held = store::current_generation(files.as_ref())?.ok_or_else(none)?;
+    let held = wholeness::check(files.as_ref())?.ok_or_else(none)?;
     if held.kind == to {
         say(&match folder.json {
             true => json!({ "engine": to.name(), "pairs": 0 }).to_string(),

@@ -48,6 +48,16 @@ pub enum StoreError {
         /// What was asked for.
         wanted: EngineKind,
     },
+    /// Something that the folder once had is not there.
+    #[error(
+        "{folder} lacks `{file}`: it was removed, or half of the folder was copied. Bring the whole folder back from a copy, or take everything from a peer: `kv repair --from PEER {folder}`"
+    )]
+    Missing {
+        /// The folder.
+        folder: String,
+        /// What is missing.
+        file: String,
+    },
     /// The file that names the engine makes no sense.
     #[error(
         "the file `{file}` in {folder} is unreadable ({why}); bring the folder back from a copy, or take everything from a peer: `kv repair --from PEER {folder}`"

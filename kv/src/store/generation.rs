@@ -52,12 +52,25 @@ impl Generation {
         Self { kind, number }
     }
 
+    /// The engine of this generation, which was begun before.
     pub(super) fn engine(
         self,
         file_system: &Arc<dyn FileSystem>,
         options: engine::Options,
     ) -> Result<Arc<dyn Engine>, StoreError> {
+        self.check(file_system.as_ref())?;
         Ok(engine::open(self.kind, options, file_system, &self.name())?)
+    }
+
+    /// Refuses a generation that was begun before, and whose engine is not there.
+    pub(crate) fn check(self, file_system: &dyn FileSystem) -> Result<(), StoreError> {
+        let name = self.name();
+        if !engine::is_there(self.kind, file_system, &name)? {
+            let [file, _] = engine::files(self.kind, &name);
+            let folder = file_system.describe();
+            return Err(StoreError::Missing { folder, file });
+        }
+        Ok(())
     }
 
     /// An empty engine of this generation; what was under its name is thrown away.
@@ -67,7 +80,7 @@ impl Generation {
         options: engine::Options,
     ) -> Result<Arc<dyn Engine>, StoreError> {
         discard(file_system, self)?;
-        self.engine(file_system, options)
+        Ok(engine::open(self.kind, options, file_system, &self.name())?)
     }
 }
 
@@ -124,12 +137,13 @@ pub fn inspect(
 }
 
 /// Opens the generation that counts, or begins the first one; throws away what an unfinished change has left. Without `is_kept`
-/// nothing of what is there counts.
+/// nothing of what is there counts. A generation counts only once its engine is there.
 pub(super) async fn open_or_begin(
     file_system: &Arc<dyn FileSystem>,
     kind: EngineKind,
+    options: engine::Options,
     is_kept: bool,
-) -> Result<Generation, StoreError> {
+) -> Result<(Generation, Arc<dyn Engine>), StoreError> {
     let found = current(file_system.as_ref())?;
     let generation = match found {
         Some(held) if held.kind != kind => {
@@ -143,13 +157,32 @@ pub(super) async fn open_or_begin(
         Some(held) => held.next(kind),
         None => Generation { kind, number: 1 },
     };
-    discard_others(file_system, found.into_iter().chain([generation]))?;
-    if found != Some(generation) {
-        discard(file_system, generation)?;
-        make_current(file_system, generation).await?;
-        discard_others(file_system, [generation])?;
-    }
-    Ok(generation)
+    let engine = match found == Some(generation) {
+        true => generation.engine(file_system, options)?,
+        false => {
+            let engine = generation.begin(file_system, options)?;
+            let synced = file_system.sync_names().await;
+            synced.map_err(StoreError::io("sync the new engine's names"))?;
+            make_current(file_system, generation).await?;
+            engine
+        }
+    };
+    discard_others(file_system, [generation])?;
+    Ok((generation, engine))
+}
+
+/// A generation whose number nothing has had: for a folder that does not say which one counts.
+///
+/// # Errors
+/// When the folder fails.
+pub fn fresh(file_system: &dyn FileSystem, kind: EngineKind) -> Result<Generation, StoreError> {
+    let names = engine_files(file_system)?;
+    let numbers = names.iter().filter_map(|name| {
+        let digits = name.strip_prefix(PREFIX)?.split('.').next()?;
+        digits.parse::<u64>().ok()
+    });
+    let number = numbers.max().unwrap_or(0) + 1;
+    Ok(Generation { kind, number })
 }
 
 /// From now on this generation counts. Its files are durable.
@@ -183,6 +216,18 @@ async fn write_pointer(
     file_system.sync_names().await
 }
 
+/// The files and folders of all generations.
+///
+/// # Errors
+/// When the folder fails.
+pub fn engine_files(file_system: &dyn FileSystem) -> Result<Vec<String>, StoreError> {
+    let mut names = file_system
+        .list("")
+        .map_err(StoreError::io("list the folder"))?;
+    names.retain(|name| name.starts_with(PREFIX));
+    Ok(names)
+}
+
 /// Throws the files of a generation away, if there are any.
 ///
 /// # Errors
@@ -201,7 +246,7 @@ fn discard_others(
 ) -> Result<(), StoreError> {
     let kept: Vec<String> = kept.into_iter().map(Generation::name).collect();
     discard_named(file_system, |name| {
-        name.starts_with(PREFIX) && !kept.iter().any(|kept| name.starts_with(kept))
+        !kept.iter().any(|kept| name.starts_with(kept))
     })
 }
 
@@ -209,9 +254,7 @@ fn discard_named(
     file_system: &Arc<dyn FileSystem>,
     is_meant: impl Fn(&str) -> bool,
 ) -> Result<(), StoreError> {
-    let names = file_system
-        .list("")
-        .map_err(StoreError::io("list the folder"))?;
+    let names = engine_files(file_system.as_ref())?;
     for name in names.iter().filter(|name| is_meant(name)) {
         let removed = file_system.remove(name);
         removed.map_err(StoreError::io("remove old engine files"))?;

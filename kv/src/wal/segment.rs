@@ -269,6 +269,13 @@ pub(super) fn find(file_system: &dyn FileSystem) -> Result<Found, WalError> {
     Ok(found)
 }
 
+/// The names of the files of a log, whatever is in them.
+pub(super) fn names(file_system: &dyn FileSystem) -> io::Result<Vec<String>> {
+    let mut files = file_system.list(FOLDER)?;
+    files.retain(|file| sequence_of(file).is_some());
+    Ok(files)
+}
+
 /// Begins the first file of a log.
 pub(super) async fn begin_first(file_system: &dyn FileSystem) -> io::Result<Segment> {
     let kind = Kind::Next { previous_end: 0 };
