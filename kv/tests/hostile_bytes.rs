@@ -1,20 +1,28 @@
 //! Property: no bytes from a disk or a wire make this crate panic, or allocate more than they allow. The bodies are those of the fuzz
 //! targets in `kv/fuzz`; here they get bytes that are nearly right.
+#![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 use bytes::Bytes;
+use kv::engine::EngineKind;
+use kv::fs::FileSystem;
+use kv::fs::memory::MemoryFileSystem;
+use kv::store::{Batch, Options, Store};
 use kv::wal::record::Record;
 use kv::wire;
-use kv_core::{Body, Entry, Epoch, Level, Message, NodeId, Offset, Operation, Version};
+use kv_core::{Body, Entry, Epoch, Level, Log, Message, NodeId, Offset, Operation, Version};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message as _;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[path = "../fuzz/bodies/wire.rs"]
 mod message;
+#[path = "../fuzz/bodies/snapshot.rs"]
+mod snapshot;
 #[path = "../fuzz/bodies/wal.rs"]
 mod wal;
 
@@ -44,6 +52,39 @@ fn files(bytes: &[u8]) {
 
 fn on_the_wire(bytes: &[u8]) {
     bounded(message::message, bytes, 4096, 64);
+}
+
+fn snapshots(bytes: &[u8]) {
+    bounded(snapshot::snapshot, bytes, 64 * 1024, 64);
+}
+
+/// A snapshot as a store writes it.
+fn whole_snapshot() -> Vec<u8> {
+    let folder: Arc<dyn FileSystem> = Arc::new(MemoryFileSystem::default());
+    let opened = Store::open(&folder, EngineKind::Memory, Options::default(), true);
+    let mut store = futures::executor::block_on(opened).unwrap();
+    let entries = (1..=9_u64).map(|offset| Entry {
+        version: Version::new(Epoch(1), Offset(offset)),
+        operation: match offset % 3 {
+            0 => Operation::Delete { key: "k1".into() },
+            _ => Operation::Set {
+                key: format!("k{offset}").into(),
+                value: "v".repeat(offset as usize).into(),
+            },
+        },
+    });
+    let entries = entries.collect();
+    store.apply(&Batch { entries, chain: 7 }).unwrap();
+    let names = Log::from_runs(&[(Epoch(1), Offset(1), Offset(9))]);
+    let position = store.begin_checkpoint(names).unwrap().run().unwrap();
+    store.end_checkpoint(position);
+    let name = |_| "snapshot".to_owned();
+    let written =
+        kv::store::snapshot::write(store.engine().as_ref(), folder.as_ref(), name).unwrap();
+    let mut bytes = vec![0; written.bytes as usize];
+    let file = folder.open(&written.name).unwrap();
+    file.read_at(0, &mut bytes).unwrap();
+    bytes
 }
 
 /// What changes in bytes that were right.
@@ -198,6 +239,9 @@ proptest! {
         files(&[&[kind], &bytes[..]].concat());
         files(&[&[1], &wounded(records, wounds.clone())[..]].concat());
         files(&[&[2], &wounded(bodies, wounds.clone())[..]].concat());
+
+        snapshots(&[&b"splitsnp\x01"[..], &bytes[..]].concat());
+        snapshots(&wounded(whole_snapshot(), wounds.clone()));
 
         on_the_wire(&bytes);
         on_the_wire(&right);
