@@ -102,6 +102,14 @@ fn write(content: &mut Vec<u8>, position: usize, bytes: &[u8]) {
     content[position..end].copy_from_slice(bytes);
 }
 
+/// How many bytes come before the zeros at the end.
+pub(super) fn meaning(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
 impl Inode {
     pub(super) fn len(&self) -> u64 {
         self.cached.len() as u64
@@ -219,11 +227,14 @@ impl Survival {
             Leaves::Nothing => Self::default(),
             Leaves::TornWrite => {
                 let last = pending.len().saturating_sub(1);
-                Self::prefix(pending, last, |bytes| rng.random_range(1..bytes.max(2)))
+                // Zeros at the end are written ahead: whether they are there tears nothing.
+                let torn = |bytes: &[u8]| rng.random_range(1..meaning(bytes).max(2));
+                Self::prefix(pending, last, torn)
             }
             Leaves::SomePrefix => {
                 let survive = rng.random_range(0..=pending.len());
-                Self::prefix(pending, survive, |bytes| rng.random_range(0..bytes.max(1)))
+                let torn = |bytes: &[u8]| rng.random_range(0..bytes.len().max(1));
+                Self::prefix(pending, survive, torn)
             }
             Leaves::SomePages => {
                 let mut survival = Self {
@@ -247,8 +258,8 @@ impl Survival {
         }
     }
 
-    /// So many operations, and of the next one, if it is a write, as many bytes as `torn` says to its length.
-    fn prefix(pending: &[Operation], survive: usize, torn: impl FnOnce(usize) -> usize) -> Self {
+    /// So many operations, and of the next one, if it is a write, as many bytes as `torn` says.
+    fn prefix(pending: &[Operation], survive: usize, torn: impl FnOnce(&[u8]) -> usize) -> Self {
         let mut survival = Self {
             lengths: survive,
             ..Self::default()
@@ -257,7 +268,7 @@ impl Survival {
             survival.pages.entry(page).or_default().0 += 1;
         }
         if let Some(Operation::Write { position, bytes }) = pending.get(survive) {
-            let kept = torn(bytes.len()).min(bytes.len());
+            let kept = torn(bytes).min(bytes.len());
             let end = position + kept;
             for page in Operation::pages(&pending[survive]) {
                 let from = (page * PAGE_BYTES).max(*position);

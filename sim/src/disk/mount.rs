@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use kv::fs::memory::{is_at, names_in};
 use kv::fs::{File, FileSystem};
 
+use super::inode::meaning;
 use super::power::Change;
 use super::{DirtyPages, Inode, SimDisk, State};
 
@@ -228,7 +229,8 @@ impl File for Handle {
         }
         if fitting > 0 {
             state.inodes[self.inode].write(index(position)?, &bytes[..fitting]);
-            state.after(Change::Write(&self.name, self.inode, fitting));
+            let bytes = meaning(&bytes[..fitting]);
+            state.after(Change::Write(&self.name, self.inode, bytes));
         }
         if fitting < bytes.len() {
             state.counters.writes_refused += 1;

@@ -21,7 +21,7 @@ pub(super) struct Cut {
 /// What is done to a file or a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change<'a> {
-    /// So many bytes are written to that file of that name.
+    /// So many bytes are written to that file of that name, zeros at the end left out.
     Write(&'a str, usize, usize),
     /// A file gets another length, or is synced.
     File(&'a str),
@@ -71,8 +71,8 @@ impl SimDisk {
         });
     }
 
-    /// The power goes in the middle of the next write of more than one byte to a file whose name begins like that: the
-    /// next power loss leaves a part of it.
+    /// The power goes in the middle of the next write to a file whose name begins like that: the next power loss leaves a
+    /// part of it. Of more than one byte, that is, zeros at the end left out: they are written ahead, and mean nothing.
     pub fn power_off_in_write(&self, name_begins: &str) {
         self.state().cut = Some(Cut {
             left: 1,

@@ -281,6 +281,30 @@ fn the_power_goes_in_the_middle_of_a_write() {
     assert_eq!(seen, (6..=9).collect(), "at any byte");
 }
 
+/// Zeros that are written ahead, alone or behind a batch, are not what is torn.
+#[test]
+fn a_write_is_torn_before_the_zeros_at_its_end() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let disk = disk(seed);
+        let file = durable_file(&disk.mount(), "a", b"safe");
+        disk.power_off_in_write("a");
+        file.write_at(4, &[0; 100]).unwrap();
+        assert!(!disk.is_off(), "zeros cannot be torn");
+        let mut batch = b"123".to_vec();
+        batch.resize(100, 0);
+        file.write_at(4, &batch).unwrap();
+        assert!(disk.is_off());
+        disk.power_loss();
+        let folder = disk.mount();
+        let left = content(folder.open("a").unwrap().as_ref());
+        let end = left.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        assert!(b"safe123".starts_with(&left[..end]));
+        seen.insert(end);
+    }
+    assert_eq!(seen, [5, 6].into(), "some of it is there, and not all");
+}
+
 #[test]
 fn a_sync_covers_what_was_written_before_it_and_only_when_it_returns() {
     let (mut cut_short, mut afterwards) = (0, 0);
