@@ -86,6 +86,15 @@ pub enum AgentState {
     Connecting,
     /// There is a session, and an earlier one of the same node still has to end.
     Registering,
+    /// The data folder belongs to another cluster than the one of this service.
+    OtherCluster {
+        /// Whose the folder is.
+        folder: u64,
+        /// The service's.
+        service: u64,
+    },
+    /// The data folder cannot note whose it is.
+    NoFolder,
     /// Another living process is registered under this node's id: the earlier session had the time to end and did not.
     IdTaken(SessionId),
     /// The node is registered under this session.

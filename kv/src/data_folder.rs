@@ -96,6 +96,9 @@ pub struct Guard {
 struct Identity {
     format: u32,
     node: u64,
+    /// The cluster that the node has joined, once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<u64>,
 }
 
 /// What every format has, past and to come.
@@ -129,7 +132,14 @@ pub async fn claim(file_system: &dyn FileSystem, node: NodeId) -> Result<Guard, 
         let folder = folder();
         return Err(DataFolderError::NoIdentity { folder, file });
     } else {
-        write_identity(file_system, node).await.map_err(failed)?;
+        let identity = Identity {
+            format: FORMAT,
+            node: node.0,
+            cluster: None,
+        };
+        write_identity(file_system, &identity)
+            .await
+            .map_err(failed)?;
     }
     // The name may stem from a process that was killed before this.
     file_system.sync_names().await.map_err(failed)?;
@@ -158,6 +168,34 @@ pub async fn claim_as_owner(
     })?;
     let node = NodeId(parse_identity(&bytes, folder)?.node);
     Ok((claim(file_system, node).await?, node))
+}
+
+/// Says of which cluster a claimed folder is; one that is of none yet becomes this one's, durably.
+///
+/// # Errors
+/// When the folder cannot be read or written.
+pub async fn join(file_system: &dyn FileSystem, cluster: u64) -> Result<u64, DataFolderError> {
+    let folder = || file_system.describe();
+    let failed = |source| DataFolderError::Io {
+        folder: folder(),
+        source,
+    };
+    let names = file_system.list("").map_err(failed)?;
+    if !names.iter().any(|name| name == IDENTITY) {
+        return Ok(cluster); // Nobody has claimed it, so nothing is kept in it.
+    }
+    let bytes = read_identity(file_system).map_err(failed)?;
+    let identity = parse_identity(&bytes, folder)?;
+    if let Some(joined) = identity.cluster {
+        return Ok(joined);
+    }
+    let joined = Identity {
+        cluster: Some(cluster),
+        ..identity
+    };
+    write_identity(file_system, &joined).await.map_err(failed)?;
+    file_system.sync_names().await.map_err(failed)?;
+    Ok(cluster)
 }
 
 fn read_identity(file_system: &dyn FileSystem) -> io::Result<Vec<u8>> {
@@ -198,12 +236,8 @@ fn parse_identity(bytes: &[u8], folder: impl Fn() -> String) -> Result<Identity,
 }
 
 /// Whole or not at all: written beside, synced, and then given its name.
-async fn write_identity(file_system: &dyn FileSystem, node: NodeId) -> io::Result<()> {
-    let identity = Identity {
-        format: FORMAT,
-        node: node.0,
-    };
-    let mut line = serde_json::to_vec(&identity)?;
+async fn write_identity(file_system: &dyn FileSystem, identity: &Identity) -> io::Result<()> {
+    let mut line = serde_json::to_vec(identity)?;
     line.push(b'\n');
     let file = file_system.open(UNFINISHED)?;
     file.set_len(0)?;

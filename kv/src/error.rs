@@ -199,6 +199,22 @@ pub enum NodeError {
     /// Another living process is registered under the same id.
     #[error("another running node has the id {}; stop it, or give this one an id of its own", .0.0)]
     IdTaken(NodeId),
+    /// The data folder is of another cluster.
+    #[error(
+        "the data folder belongs to cluster {folder:016x}, and the coordination service to {service:016x}; start the node with the \
+         coordination service of its cluster, or with an empty folder"
+    )]
+    OtherCluster {
+        /// Whose the folder is.
+        folder: u64,
+        /// The service's.
+        service: u64,
+    },
+    /// The data folder cannot note which cluster it belongs to.
+    #[error(
+        "the data folder cannot be written; see that there is space and that it is not read-only"
+    )]
+    NoFolder,
     /// The log task ended before the node did.
     #[error("the log task ended; what it synced is intact, restart the node")]
     LogTaskEnded,

@@ -113,10 +113,20 @@ impl Node {
     /// Waits until the node stops by itself, and says why.
     pub async fn stopped(&mut self) -> NodeError {
         let id = self.handle.node;
-        let is_taken = |state: &AgentState| matches!(state, AgentState::IdTaken(_));
+        let is_refused = |state: &AgentState| match state {
+            AgentState::IdTaken(_) => Some(NodeError::IdTaken(id)),
+            AgentState::OtherCluster { folder, service } => Some(NodeError::OtherCluster {
+                folder: *folder,
+                service: *service,
+            }),
+            AgentState::NoFolder => Some(NodeError::NoFolder),
+            _ => None,
+        };
         tokio::select! {
             biased;
-            Ok(_) = self.agent.wait_for(is_taken) => NodeError::IdTaken(id),
+            Ok(state) = self.agent.wait_for(|state| is_refused(state).is_some()) => {
+                is_refused(&state).unwrap_or(NodeError::Panicked)
+            }
             error = &mut self.driver => error.unwrap_or(NodeError::Panicked),
             end = self.server.ended() => match end {
                 ServerEnd::Killed => NodeError::Killed,

@@ -71,6 +71,7 @@ struct Shard {
     nodes: Vec<Option<Node>>,
     events: Vec<Recorded>,
     kind: EngineKind,
+    starts: u64,
 }
 
 impl Shard {
@@ -82,6 +83,7 @@ impl Shard {
             nodes: vec![None, None, None],
             events: vec![Recorded::default(); 3],
             kind,
+            starts: 0,
         };
         for index in 0..3 {
             shard.start_node(index).await.unwrap();
@@ -96,6 +98,7 @@ impl Shard {
 
     async fn start_node(&mut self, index: usize) -> Result<(), NodeError> {
         let id = NodeId(index as u64 + 1);
+        self.starts += 1;
         let address = self.addresses[index].clone();
         let config = NodeConfig {
             id,
@@ -122,7 +125,7 @@ impl Shard {
             transport: GrpcTransport::new(id, id.0),
             clock: Arc::new(TestClock(tokio::time::Instant::now())),
             events: Arc::new(self.events[index].clone()),
-            seed: id.0,
+            seed: self.starts,
         };
         self.nodes[index] = Some(Node::start(config, environment).await?);
         Ok(())
@@ -317,4 +320,22 @@ async fn a_repair_asks_only_another_member_of_the_same_shard() {
     let in_use = shard.files(0);
     let line = refusal(&in_use).await;
     assert!(line.contains("in use by another process"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_of_another_cluster_is_refused() {
+    let mut shard = Shard::start(EngineKind::Redb).await;
+    let mut client = shard.client();
+    shard.write(&mut client, 0, 5).await;
+    for index in 0..3 {
+        shard.stop_node(index).await;
+    }
+    shard.service = Embedded::in_memory(timing().session_timeout);
+    shard.start_node(0).await.unwrap();
+    let stopped = shard.nodes[0].as_mut().unwrap().stopped();
+    let stopped = tokio::time::timeout(Duration::from_secs(10), stopped).await;
+    let error = stopped.unwrap();
+    assert!(matches!(error, NodeError::OtherCluster { .. }), "{error}");
+    let line = error.to_string();
+    assert!(line.contains("belongs to cluster"), "{line}");
 }

@@ -166,7 +166,7 @@ fn a_file_that_may_not_grow_ends_the_node() {
         let address = free_address();
         let mut limited = Command::new("sh");
         // In blocks of 512 bytes. Who ignores the signal gets an error, as from a disk.
-        limited.args(["-c", r#"trap "" XFSZ; ulimit -f 1500; exec "$0" "$@""#]);
+        limited.args(["-c", r#"trap "" XFSZ; ulimit -f 4600; exec "$0" "$@""#]);
         limited.arg(env!("CARGO_BIN_EXE_kv"));
         let words = serve(&data, &address, engine);
         let node = Served::run(limited.args(&words)).wait();

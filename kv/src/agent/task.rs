@@ -15,6 +15,7 @@ use super::{AgentState, Command, Notice, Request, SetResult};
 use crate::config::NodeConfig;
 use crate::coordination::registry::{self, Registered};
 use crate::coordination::{CoordinationError, Session, SessionEvent};
+use crate::data_folder;
 use crate::environment::Environment;
 use crate::handle::ClusterMap;
 
@@ -106,6 +107,12 @@ async fn open(
         let connect = environment.coordination.connect();
         let bound = config.timing.session_timeout;
         if let Ok(Ok(session)) = tokio::time::timeout(bound, connect).await {
+            if !join(environment, session.as_ref(), rng, state).await {
+                session.close().await;
+                let jitter = rng.random_range(0.5..1.5);
+                tokio::time::sleep(config.timing.backoff.mul_f64(jitter)).await;
+                continue;
+            }
             state.send_replace(AgentState::Registering);
             let address = &config.advertise;
             if register(session.as_ref(), config.id, address, state)
@@ -119,6 +126,30 @@ async fn open(
         }
         let jitter = rng.random_range(0.5..1.5);
         tokio::time::sleep(config.timing.backoff.mul_f64(jitter)).await;
+    }
+}
+
+/// Whether the data folder is of this cluster; a folder that is of none yet becomes this one's. Nobody is registered with data of another
+/// cluster: its entries would have the names of others.
+async fn join(
+    environment: &Environment,
+    session: &dyn Session,
+    rng: &mut StdRng,
+    state: &watch::Sender<AgentState>,
+) -> bool {
+    let Ok(service) = registry::cluster(session, rng.random()).await else {
+        return false;
+    };
+    match data_folder::join(environment.file_system.as_ref(), service).await {
+        Ok(folder) if folder == service => true,
+        Ok(folder) => {
+            state.send_replace(AgentState::OtherCluster { folder, service });
+            false
+        }
+        Err(_) => {
+            state.send_replace(AgentState::NoFolder);
+            false
+        }
     }
 }
 

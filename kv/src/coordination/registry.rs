@@ -1,6 +1,7 @@
 //! What the store keeps in the coordination service, and how it reads and changes it.
 //!
 //! ```text
+//! cluster           persistent   which cluster this is: a number drawn by whoever came first
 //! nodes/<id>        ephemeral    the node's RPC address; owned by the session under which the node is registered
 //! leases/<id>       ephemeral    written by the node itself every now and then, read by nobody (R16)
 //! shards/<id>       persistent   the shard record; its revision is the znode's version, and it changes only with that
@@ -21,6 +22,8 @@ use crate::coordination::records::{
 };
 use crate::coordination::{Change, CoordinationError, CreateMode, Session};
 
+/// Where it stands which cluster this is.
+pub const CLUSTER: &str = "cluster";
 /// Where the nodes are.
 pub const NODES: &str = "nodes";
 /// Where the shards are.
@@ -80,6 +83,24 @@ pub enum Registered {
     Yes,
     /// Another session is. It is an earlier one of the same node, which will end; or another process uses the id.
     TakenBy(SessionId),
+}
+
+/// Which cluster this is. Whoever asks first names it `fresh`; that stays.
+///
+/// # Errors
+/// Those of the session, and `Unreadable`. `Conflict` is no more than a reason to try again.
+pub async fn cluster(session: &dyn Session, fresh: u64) -> Result<u64, CoordinationError> {
+    if let Some(znode) = session.read(CLUSTER).await? {
+        let text = std::str::from_utf8(&znode.data).ok();
+        let id = text.and_then(|text| u64::from_str_radix(text, 16).ok());
+        return id.ok_or(CoordinationError::Unreadable);
+    }
+    let create = Change::Create {
+        path: CLUSTER.to_owned(),
+        data: format!("{fresh:016x}").into_bytes(),
+        mode: CreateMode::Persistent,
+    };
+    session.multi(vec![create]).await.map(|_| fresh)
 }
 
 /// Registers the session as the node, once. Where the id is taken, it leaves a watch on `nodes/<id>`.
