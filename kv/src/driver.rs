@@ -145,7 +145,8 @@ impl Driver {
     /// Runs until something breaks for good. A node that stops answers its clients with what it knows: nothing.
     pub(crate) async fn run(mut self, mut sources: Sources) -> NodeError {
         loop {
-            if self.store.is_full()
+            if self.jobs.is_busy
+                && self.store.is_full()
                 && let Some(done) = sources.done.recv().await
                 && let Err(error) = self.on_done(done).await
             {

@@ -243,10 +243,11 @@ impl Store {
         self.is_kept && self.frozen.is_none() && self.is_heavy(1)
     }
 
-    /// Whether so much was applied while a checkpoint is under way that its end should be waited for.
+    /// Whether so much was applied since the last checkpoint began that nothing more should be before the next one begins: whatever
+    /// is in its way, be it another checkpoint, is to be waited for.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.frozen.is_some() && self.is_heavy(2)
+        self.is_kept && self.is_heavy(2)
     }
 
     fn is_heavy(&self, times: u64) -> bool {

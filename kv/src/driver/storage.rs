@@ -77,7 +77,10 @@ impl Jobs {
 impl Driver {
     /// Starts the next job, if there is one to do and none runs.
     pub(super) fn tend_storage(&mut self) -> Result<(), NodeError> {
-        if self.jobs.is_busy || self.load_fetched() || self.write_wanted_snapshot() {
+        if self.jobs.is_busy {
+            return Ok(());
+        }
+        if !self.store.is_full() && (self.load_fetched() || self.write_wanted_snapshot()) {
             return Ok(());
         }
         if self.store.wants_checkpoint() {

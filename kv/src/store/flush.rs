@@ -32,45 +32,51 @@ impl Flush {
     pub fn run(self) -> Result<Position, StoreError> {
         let mut position = self.position.clone();
         let rows = self.changes.rows();
-        let mut changes: BTreeMap<Bytes, Option<Bytes>> = rows
-            .iter()
-            .map(|(row, found)| (row.clone(), Some(encode_row(found))))
-            .collect();
+        let mut tombstones = BTreeMap::new();
         for (row, found) in rows.iter().filter(|(_, found)| found.value.is_none()) {
             let key = tombstone_key(found.version.offset, row);
-            changes.insert(key, Some(Bytes::new()));
+            tombstones.insert(key, Some(Bytes::new()));
             position.tombstones += 1;
         }
+        let mut changes = Vec::with_capacity(rows.len() + tombstones.len() + 1);
+        changes.extend(rows.iter().map(|(row, found)| Change {
+            key: row.clone(),
+            value: Some(encode_row(found)),
+        }));
         while position.tombstones > self.tombstones_max {
-            let forgotten = self.oldest(&changes, position.tombstones - self.tombstones_max)?;
+            let forgotten = self.oldest(&tombstones, position.tombstones - self.tombstones_max)?;
             if forgotten.is_empty() {
                 break; // The count was too high; what is there is what counts.
             }
             for key in forgotten {
                 let (offset, row) = decode_tombstone(&key)?;
                 if self.is_deleted_at(&row, offset)? {
-                    changes.insert(row, None);
+                    // Of two changes of a key, the later one counts.
+                    let (key, value) = (row, None);
+                    changes.push(Change { key, value });
                 }
-                changes.insert(key, None);
+                tombstones.insert(key, None);
                 position.tombstones -= 1;
             }
         }
-        changes.insert(Bytes::from_static(rows::POSITION), Some(position.encode()));
-        let changes = changes.into_iter();
-        let changes = changes.map(|(key, value)| Change { key, value });
-        self.engine.write(changes.collect())?;
+        let tombstones = tombstones.into_iter();
+        changes.extend(tombstones.map(|(key, value)| Change { key, value }));
+        changes.push(Change {
+            key: Bytes::from_static(rows::POSITION),
+            value: Some(position.encode()),
+        });
+        self.engine.write(changes)?;
         Ok(position)
     }
 
     /// The oldest deletes that are remembered, up to so many: those in the engine that are not forgotten yet, then the new ones.
     fn oldest(
         &self,
-        changes: &BTreeMap<Bytes, Option<Bytes>>,
+        tombstones: &BTreeMap<Bytes, Option<Bytes>>,
         count: u64,
     ) -> Result<Vec<Bytes>, StoreError> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let range = Bytes::from_static(TOMBSTONES)..Bytes::from_static(TOMBSTONES_END);
-        let known = changes.range(range);
+        let known = tombstones.iter();
         let gone = known.clone().rfind(|(_, value)| value.is_none());
         let from = gone.map_or(Bytes::from_static(TOMBSTONES), |(key, _)| rows::after(key));
         let stored = self.engine.scan(&from..TOMBSTONES_END, SCAN_BYTES)?;
