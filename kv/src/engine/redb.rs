@@ -111,7 +111,12 @@ impl RedbEngine {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *snapshot = Some(next);
-        Ok(())
+        drop(snapshot);
+        // What readers could still see until now is free only after another commit. Without it the next batch would find no room
+        // among what was replaced, and the file would have to hold three of everything.
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        Ok(transaction.commit()?)
     }
 }
 

@@ -19,6 +19,9 @@ use super::{Change, Engine, EngineError, Options, Page, Pair};
 
 /// How long closing it may take.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
+/// How much sled writes, and frees, as one. What half of is stale is freed at the earliest, so small ones leave less stale: with its
+/// own 512 KiB, random overwrites take nearly twice the space on disk.
+const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// The engine.
 pub(super) struct SledEngine {
@@ -34,6 +37,7 @@ impl SledEngine {
         let config = Config::new()
             .path(folder)
             .cache_capacity(options.cache_bytes)
+            .segment_size(SEGMENT_BYTES)
             // Each write is flushed as it is made.
             .flush_every_ms(None);
         Ok(Self {
