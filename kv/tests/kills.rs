@@ -8,7 +8,6 @@
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,8 +41,7 @@ const GUARANTEES: [Guarantee; 7] = [
 ];
 
 fn seed() -> u64 {
-    let random = || std::hash::RandomState::new().build_hasher().finish() % 1_000_000;
-    let seed = std::env::var("SEED").map_or_else(|_| random(), |seed| seed.parse().unwrap());
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
     eprintln!("the same kills again: SEED={seed}");
     seed
 }

@@ -103,6 +103,7 @@ async fn open(
     let store = Store::open(files, kind, options, true).await.unwrap();
     let options = wal::Options {
         segment_bytes: plan.segment_bytes,
+        ..wal::Options::default()
     };
     let opened = wal::open(files, options, &store.durable().names).await;
     let (log, writer, recovered) = opened.unwrap();
