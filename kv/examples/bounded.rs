@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The engine, how many overwrites, and how many bytes a value has. The smaller the values, the more weighs what an engine keeps beside
-//! them: redb takes up to 5.2 times the live data with values of 100 bytes, 3.7 with 400 and 2.6 with 1000.
+//! them: after half a million overwrites redb took at most 5.4 times the live data with values of 100 bytes, 3.6 with 400
+//! and 2.5 with 1000; sled 8.1, 4.8 and 4.1; memory 3.1, 2.3 and 2.1. So for small values only `memory` exits with 0.
 #![allow(clippy::unwrap_used, reason = "what goes wrong here ends it")]
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Goal: what a node has on its disk, and what it replays at a start, is bounded by what is alive and by the time since the last
 //! checkpoint, and not by all that ever happened.
 //! Method: 100,000 keys are overwritten at random, through a log and a store as the driver uses them, while checkpoints run beside; all
-//! files are measured after each. The example `bounded` does it 10 million times.
+//! files are measured after each, by the blocks that they take: redb doubles the length of its file, and leaves holes in it. The example `bounded` does it 10 million times.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 use kv::engine::EngineKind;
@@ -11,8 +11,8 @@ mod load;
 
 use load::{Plan, overwrite};
 
-/// Of the live data, which is the bytes of the keys and the values. sled frees a segment when no more than half of it is alive, and
-/// leaves up to five times the live data on the disk, however long it goes on.
+/// Of the live data, which is the bytes of the keys and the values. sled does not keep within 4: it frees a segment when no more than
+/// half of it is alive, and was seen to level off at 4.8 times the live data with values of this size.
 fn times_max(kind: EngineKind) -> u64 {
     match kind {
         EngineKind::Sled => 6,

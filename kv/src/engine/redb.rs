@@ -87,6 +87,8 @@ impl RedbEngine {
         self.poison.guard(|| attempt(&self.name, work))
     }
 
+    /// What readers see. It must outlive all that was got from it: redb lets go of its transaction before its page when a value is
+    /// dropped, and a commit between the two would free a page that is still held.
     fn snapshot(&self) -> Result<Arc<Snapshot>, redb::Error> {
         let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
         snapshot.clone().ok_or(redb::Error::DatabaseClosed)
@@ -194,7 +196,8 @@ fn broken(name: &str, found: &dyn Display) -> EngineError {
 impl Engine for RedbEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.attempt(|| {
-            let value = self.snapshot()?.get(key)?;
+            let snapshot = self.snapshot()?;
+            let value = snapshot.get(key)?;
             Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
         })
     }
@@ -203,7 +206,8 @@ impl Engine for RedbEngine {
         self.attempt(|| {
             let mut page = Page::new(bytes_max);
             if keys.start < keys.end {
-                for pair in self.snapshot()?.range::<&[u8]>(keys)? {
+                let snapshot = self.snapshot()?;
+                for pair in snapshot.range::<&[u8]>(keys)? {
                     let (key, value) = pair?;
                     if !page.take(key.value(), value.value()) {
                         break;

@@ -20,7 +20,7 @@ use super::{Change, Engine, EngineError, Options, Page, Pair};
 /// How long closing it may take.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// How much sled writes, and frees, as one. What half of is stale is freed at the earliest, so small ones leave less stale: with its
-/// own 512 KiB, random overwrites take nearly twice the space on disk.
+/// own 512 KiB, half a million random overwrites took 1.5 to 1.9 times as much of the disk (values of 1000 to 100 bytes).
 const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// The engine.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Found;
 
-/// What a row takes beside its key and value, in a tree and as a log record. The tree's share of a slot, two allocations with their
+/// What a row takes beside its key and value, in a tree and as a log record. Reckoned, not measured: the tree's share of a slot, two allocations with their
 /// counts, and what a checkpoint adds to that: the row as the engine gets it.
 const ROW_OVERHEAD_BYTES: usize = 400;
 const RECORD_OVERHEAD_BYTES: usize = 32;
