@@ -127,6 +127,9 @@ impl Cluster {
             network.hold();
         }
         let coordination = CoordinationService::new(settings.timing.session_timeout);
+        if settings.holds_messages {
+            coordination.name_cluster();
+        }
         network.place(Place::Coordination, server);
         let mut cluster = Self {
             simulator,

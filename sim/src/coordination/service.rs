@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kv::coordination::registry::{NODES, node_of, node_path};
+use kv::coordination::registry::{CLUSTER, NODES, node_of, node_path};
 use kv::coordination::tree::Tree;
-use kv::coordination::{CoordinationError, Znode};
+use kv::coordination::{Change, CoordinationError, CreateMode, Znode};
 use kv_core::{NodeId, SessionId};
 use madsim::net::Endpoint;
 use tokio::sync::Notify;
@@ -156,6 +156,20 @@ impl CoordinationService {
             let path = format!("{NODES}/{name}");
             node_of(&path).filter(|_| owner(&path) == Some(holder))
         })
+    }
+
+    /// The cluster has a name already, so that nodes need not race for giving it one: a directed run has no cue for that.
+    pub fn name_cluster(&self) {
+        let tree = &mut self.state().tree;
+        let session = tree.open_session(None);
+        let name = Change::Create {
+            path: CLUSTER.to_owned(),
+            data: format!("{:016x}", 1).into_bytes(),
+            mode: CreateMode::Persistent,
+        };
+        let named = tree.multi(session, vec![name]);
+        assert!(named.is_ok(), "nobody has named it before");
+        tree.end_session(session);
     }
 
     /// What a znode holds, seen from outside.
