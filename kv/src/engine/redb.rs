@@ -18,7 +18,7 @@ use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
@@ -87,11 +87,9 @@ impl RedbEngine {
         self.poison.guard(|| attempt(&self.name, work))
     }
 
-    /// What readers see. It must outlive all that was got from it: redb lets go of its transaction before its page when a value is
-    /// dropped, and a commit between the two would free a page that is still held.
-    fn snapshot(&self) -> Result<Arc<Snapshot>, redb::Error> {
-        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        snapshot.clone().ok_or(redb::Error::DatabaseClosed)
+    /// What readers see, held until the value is dropped. It must outlive all that was got from it.
+    fn held(&self) -> RwLockReadGuard<'_, Option<Arc<Snapshot>>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), redb::Error> {
@@ -106,14 +104,13 @@ impl RedbEngine {
             }
         }
         drop(table);
-        transaction.commit()?;
-        let next = Arc::new(database.begin_read()?.open_table(TABLE)?);
+        // redb lets go of pages in a commit, and of a reader's hold on them a moment too early: so no reader is at work meanwhile.
         let mut snapshot = self
             .snapshot
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *snapshot = Some(next);
-        drop(snapshot);
+        transaction.commit()?;
+        *snapshot = Some(Arc::new(database.begin_read()?.open_table(TABLE)?));
         // What readers could still see until now is free only after another commit. Without it the next batch would find no room
         // among what was replaced, and the file would have to hold three of everything.
         let mut transaction = database.begin_write()?;
@@ -196,7 +193,8 @@ fn broken(name: &str, found: &dyn Display) -> EngineError {
 impl Engine for RedbEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.attempt(|| {
-            let snapshot = self.snapshot()?;
+            let held = self.held();
+            let snapshot = held.as_ref().ok_or(redb::Error::DatabaseClosed)?;
             let value = snapshot.get(key)?;
             Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
         })
@@ -206,7 +204,8 @@ impl Engine for RedbEngine {
         self.attempt(|| {
             let mut page = Page::new(bytes_max);
             if keys.start < keys.end {
-                let snapshot = self.snapshot()?;
+                let held = self.held();
+                let snapshot = held.as_ref().ok_or(redb::Error::DatabaseClosed)?;
                 for pair in snapshot.range::<&[u8]>(keys)? {
                     let (key, value) = pair?;
                     if !page.take(key.value(), value.value()) {
