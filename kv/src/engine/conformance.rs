@@ -85,7 +85,7 @@ pub fn check_readers(kind: EngineKind, file_system: &Arc<dyn FileSystem>) {
     remove(kind, file_system.as_ref(), NAME).expect("it can be removed");
 }
 
-/// All pairs of an engine that has no key behind [`END`].
+/// All pairs of an engine that has no key from forty bytes of `0xFF` on.
 ///
 /// # Panics
 /// When the engine fails.
