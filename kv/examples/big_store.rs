@@ -1,11 +1,8 @@
 //! The memory of a store of 10 million small keys: it is bounded by the configured cache and 200 MB, and not by the keys.
 //!
 //! ```text
-//! MALLOC_ARENA_MAX=1 cargo run --release -p kv --example big_store -- redb 10000000
+//! cargo run --release -p kv --example big_store -- redb 10000000
 //! ```
-//!
-//! With more arenas than one, glibc's allocator keeps what was freed on one thread from being used on another: some hundred MB in the
-//! end, which are no data of ours and which no cache size bounds.
 //!
 //! The keys go through a log and a store as a driver uses them, then some are read at random. What counts is the most memory that the
 //! process ever had (`VmHWM`).
@@ -19,6 +16,10 @@ mod load;
 
 use kv::store::Options;
 use load::{Plan, overwrite};
+
+/// As in the program: glibc's keeps what was freed on one thread from being used on another, some hundred MB in the end.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there may be beside the cache.
 const BESIDE_BYTES_MAX: u64 = 200_000_000;

@@ -59,6 +59,7 @@ mod standing;
 mod writer;
 
 pub use error::WalError;
+pub(crate) use standing::{RUN_BYTES, decode_runs, encode_runs};
 pub use writer::{LogWriter, Synced};
 
 use progress::{Progress, Shared};

@@ -32,8 +32,6 @@ use crate::store::{Generation, Position, StoreError, discard_generation, snapsho
 
 /// How long the log after an offered snapshot is kept once nobody asks for it any more.
 pub(super) const OFFER_LASTS: Duration = Duration::from_secs(30);
-/// How much of a snapshot goes into one message.
-const CHUNK_BYTES: usize = 512 * 1024;
 const PREFIX: &str = "snapshot-";
 const UNFINISHED: &str = ".part";
 
@@ -179,14 +177,13 @@ impl Driver {
             return Ok(()); // The next offer says what there is now.
         }
         offered.last_asked = Instant::now();
-        let mut bytes = vec![0; CHUNK_BYTES];
-        let read = offered.file.read_at(position, &mut bytes);
-        bytes.truncate(read.map_err(io("read a snapshot"))?);
+        let bytes = snapshot::chunk(offered.file.as_ref(), position);
+        let bytes = bytes.map_err(io("read a snapshot"))?;
         let body = Body::Chunk {
             at,
             position,
             crc: crc32fast::hash(&bytes),
-            bytes: bytes.into(),
+            bytes,
         };
         self.transport.send(to, Message { epoch, body });
         Ok(())

@@ -41,7 +41,7 @@ pub(super) struct RedbEngine {
     poison: Poison,
     /// Taken out, to be closed where a panic ends.
     database: Option<Database>,
-    snapshot: RwLock<Option<Arc<Snapshot>>>,
+    snapshot: RwLock<Option<Snapshot>>,
 }
 
 impl RedbEngine {
@@ -78,7 +78,7 @@ impl RedbEngine {
             file,
             poison: Poison::default(),
             database: Some(database),
-            snapshot: RwLock::new(Some(Arc::new(snapshot))),
+            snapshot: RwLock::new(Some(snapshot)),
         })
     }
 
@@ -87,9 +87,16 @@ impl RedbEngine {
         self.poison.guard(|| attempt(&self.name, work))
     }
 
-    /// What readers see, held until the value is dropped. It must outlive all that was got from it.
-    fn held(&self) -> RwLockReadGuard<'_, Option<Arc<Snapshot>>> {
+    /// What readers see. Held as long as a reader is at work, so that none of them is the last to let it go.
+    fn held(&self) -> RwLockReadGuard<'_, Option<Snapshot>> {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets readers see the next snapshot. The last one goes while nobody commits: it lets go of its transaction before its pages,
+    /// and a commit in between would take one of them for free.
+    fn show(&self, next: Snapshot) {
+        let snapshot = self.snapshot.write();
+        *snapshot.unwrap_or_else(PoisonError::into_inner) = Some(next);
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), redb::Error> {
@@ -104,13 +111,8 @@ impl RedbEngine {
             }
         }
         drop(table);
-        // redb lets go of pages in a commit, and of a reader's hold on them a moment too early: so no reader is at work meanwhile.
-        let mut snapshot = self
-            .snapshot
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
         transaction.commit()?;
-        *snapshot = Some(Arc::new(database.begin_read()?.open_table(TABLE)?));
+        self.show(database.begin_read()?.open_table(TABLE)?);
         // What readers could still see until now is free only after another commit. Without it the next batch would find no room
         // among what was replaced, and the file would have to hold three of everything.
         let mut transaction = database.begin_write()?;

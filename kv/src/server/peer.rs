@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::stopped;
 use crate::environment::Deliver;
 use crate::handle::{NodeHandle, OfferedSnapshot};
+use crate::store::snapshot;
 use crate::wire::proto::peer_server::Peer;
 use crate::wire::{self, proto};
 
@@ -37,27 +38,22 @@ impl PeerService {
     }
 }
 
-/// How much of a snapshot goes into one message.
-const CHUNK_BYTES: usize = 512 * 1024;
-
 /// Reads a snapshot part by part.
 fn parts(offered: OfferedSnapshot) -> impl Stream<Item = Result<proto::Chunk, Status>> {
     stream::unfold(Some((offered, 0)), |state| async {
         let (offered, position) = state?;
-        let mut bytes = vec![0; CHUNK_BYTES];
-        let count = match offered.file.read_at(position, &mut bytes) {
-            Ok(0) => return None,
-            Ok(count) => count,
+        let bytes = match snapshot::chunk(offered.file.as_ref(), position) {
+            Ok(bytes) if bytes.is_empty() => return None,
+            Ok(bytes) => bytes,
             Err(error) => return Some((Err(Status::data_loss(error.to_string())), None)),
         };
-        bytes.truncate(count);
+        let next = position + bytes.len() as u64;
         let chunk = wire::Chunk {
             at: offered.at,
             position,
             crc: crc32fast::hash(&bytes),
-            bytes: bytes.into(),
+            bytes,
         };
-        let next = position + count as u64;
         Some((Ok(wire::chunk_to_proto(chunk)), Some((offered, next))))
     })
 }

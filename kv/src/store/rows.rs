@@ -21,6 +21,7 @@ use kv_core::{Epoch, Log, Offset, SLOT_COUNT, Version, slot_of};
 
 use super::{Applied, Found, StoreError};
 use crate::engine::Engine;
+use crate::wal;
 
 /// Where the position stands.
 pub(super) const POSITION: &[u8] = b"p";
@@ -61,16 +62,13 @@ impl Position {
     }
 
     pub(super) fn encode(&self) -> Bytes {
-        let runs = self.names.runs();
-        let mut bytes = BytesMut::with_capacity(POSITION_HEAD_BYTES + 16 * runs.len() + 8);
+        let runs = wal::encode_runs(&self.names);
+        let mut bytes = BytesMut::with_capacity(POSITION_HEAD_BYTES + runs.len() + 8);
         bytes.put_u8(FORMAT);
         bytes.put_u32_le(self.chain);
         bytes.put_u64_le(self.tombstones);
-        bytes.put_u64_le(runs.len() as u64);
-        for (epoch, first, _) in &runs {
-            bytes.put_u64_le(epoch.0);
-            bytes.put_u64_le(first.0);
-        }
+        bytes.put_u64_le((runs.len() / wal::RUN_BYTES) as u64);
+        bytes.put_slice(&runs);
         bytes.put_u64_le(self.names.end().offset.0);
         bytes.freeze()
     }
@@ -83,28 +81,14 @@ impl Position {
         let chain = u32::from_le_bytes(bytes[1..5].try_into().ok()?);
         let tombstones = u64_at(bytes, 5)?;
         let count = usize::try_from(u64_at(bytes, 13)?).ok()?;
-        let numbers = &bytes[POSITION_HEAD_BYTES..];
-        if numbers.len() != count.checked_mul(16)?.checked_add(8)? {
+        let (runs, last) = bytes[POSITION_HEAD_BYTES..].split_last_chunk::<8>()?;
+        let last = u64::from_le_bytes(*last);
+        // Nothing can follow the last offset that there is.
+        if runs.len() != count.checked_mul(wal::RUN_BYTES)? || last == u64::MAX {
             return None;
         }
-        let last = u64_at(numbers, 16 * count)?;
-        let mut runs: Vec<(Epoch, Offset, Offset)> = Vec::with_capacity(count);
-        for run in 0..count {
-            let (epoch, first) = (u64_at(numbers, 16 * run)?, u64_at(numbers, 16 * run + 8)?);
-            let next = match run + 1 < count {
-                true => u64_at(numbers, 16 * (run + 1) + 8)?.checked_sub(1)?,
-                false => last,
-            };
-            let expected = runs.last().map_or(1, |(_, _, last)| last.0 + 1);
-            let rises = runs.last().is_none_or(|(before, _, _)| before.0 < epoch);
-            if first != expected || next < first || !rises || epoch == 0 || next == u64::MAX {
-                return None;
-            }
-            runs.push((Epoch(epoch), Offset(first), Offset(next)));
-        }
-        let is_empty = count == 0 && last == 0;
-        (is_empty || count > 0).then(|| Self {
-            names: Log::from_runs(&runs),
+        Some(Self {
+            names: wal::decode_runs(runs, Offset(last))?,
             chain,
             tombstones,
         })

@@ -11,6 +11,7 @@
 //! checkpoint, so a file that is written between two of them is the store at one position. Every frame has a checksum, and so has the
 //! whole: whoever got a part of another file notices. Reading is total and allocates no more than the file has.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -42,6 +43,20 @@ pub struct Snapshot {
     pub name: String,
     /// The size in bytes.
     pub bytes: u64,
+}
+
+/// How much of a snapshot goes into one message.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// The part of a snapshot that goes into one message: what stands in its file from `position` on; nothing behind its end.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn chunk(file: &dyn File, position: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; CHUNK_BYTES];
+    let count = file.read_at(position, &mut bytes)?;
+    bytes.truncate(count);
+    Ok(bytes.into())
 }
 
 /// Writes what an engine holds to a file, durably but for its name. Nobody may write to the engine meanwhile.

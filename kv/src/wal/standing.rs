@@ -7,7 +7,7 @@ use kv_core::{Epoch, Log as Shape, Offset};
 use super::index::Place;
 
 /// The bytes of a run: its epoch and its first offset.
-pub(super) const RUN_BYTES: usize = 16;
+pub(crate) const RUN_BYTES: usize = 16;
 
 /// What a log has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Standing {
 }
 
 /// The runs of a log as bytes.
-pub(super) fn encode_runs(names: &Shape) -> Vec<u8> {
+pub(crate) fn encode_runs(names: &Shape) -> Vec<u8> {
     let runs = names.runs();
     let mut bytes = Vec::with_capacity(runs.len() * RUN_BYTES);
     for (epoch, first, _) in runs {
@@ -32,7 +32,7 @@ pub(super) fn encode_runs(names: &Shape) -> Vec<u8> {
 }
 
 /// The log of those runs that ends at `end`; nothing if there is no such log. Total: any bytes give an answer.
-pub(super) fn decode_runs(bytes: &[u8], end: Offset) -> Option<Shape> {
+pub(crate) fn decode_runs(bytes: &[u8], end: Offset) -> Option<Shape> {
     let (words, rest) = bytes.as_chunks::<8>();
     let (pairs, odd) = words.as_chunks::<2>();
     if !rest.is_empty() || !odd.is_empty() || pairs.is_empty() != (end == Offset::ZERO) {
