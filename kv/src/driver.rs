@@ -16,7 +16,7 @@ use kv_core::planted::{Bug, planted};
 use kv_core::{Input, Message, NodeId, Replica, RequestId, SessionId, ShardId, Timer, Version};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::agent::{AgentHandle, Command, Notice};
@@ -103,6 +103,8 @@ pub(crate) struct Driver {
     shard: Option<ShardId>,
     /// The newest revision of its record that was written down.
     recorded_revision: Option<u64>,
+    /// Who waits for this node to have stopped.
+    leaving: Option<oneshot::Sender<()>>,
 }
 
 impl Driver {
@@ -139,6 +141,7 @@ impl Driver {
             follow_ups: VecDeque::new(),
             shard: None,
             recorded_revision: None,
+            leaving: None,
         }
     }
 
@@ -183,6 +186,12 @@ impl Driver {
                 .and_then(|()| self.tend_storage());
             if let Err(error) = turn {
                 return self.stopped(error);
+            }
+            if let Some(left) = self.leaving.take() {
+                let stopped = self.stopped(NodeError::Left);
+                self.agent.close().await;
+                let _ = left.send(()); // Whoever asked for it may have gone.
+                return stopped;
             }
         }
     }

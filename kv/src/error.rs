@@ -196,6 +196,9 @@ pub enum NodeError {
     /// A client stopped it with the `Kill` call.
     #[error("a client stopped the node")]
     Killed,
+    /// It was asked to leave, and has.
+    #[error("the node has left")]
+    Left,
     /// Another living process is registered under the same id.
     #[error("another running node has the id {}; stop it, or give this one an id of its own", .0.0)]
     IdTaken(NodeId),

@@ -163,6 +163,10 @@ pub enum Ask {
     },
     /// Give me a snapshot of all that you store.
     Snapshot(oneshot::Sender<OfferedSnapshot>),
+    /// Give the writer's role to somebody else, if you have it.
+    HandOver,
+    /// End the session with the coordination service, and stop.
+    Leave(oneshot::Sender<()>),
 }
 
 /// A snapshot in a file, which stays readable for as long as this is held.
@@ -237,6 +241,18 @@ impl NodeHandle {
         let (reply, snapshot) = oneshot::channel();
         self.asks.send(Ask::Snapshot(reply)).await.ok()?;
         snapshot.await.ok()
+    }
+
+    pub(crate) async fn ask(&self, ask: Ask) {
+        // A node that has stopped has nothing more to do.
+        let _ = self.asks.send(ask).await;
+    }
+
+    /// Lets the node end its session and stop, and waits for that.
+    pub(crate) async fn leave(&self) {
+        let (left, leaving) = oneshot::channel();
+        self.ask(Ask::Leave(left)).await;
+        let _ = leaving.await; // An error means that it has stopped, which is as good.
     }
 
     /// The cluster as the node knows it now.

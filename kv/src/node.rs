@@ -1,5 +1,7 @@
 //! A node: its data folder, its replica's driver, its coordination agent and its server, in one [`Environment`].
 
+pub mod stop;
+
 use std::sync::Arc;
 
 use kv_core::{Fencing, Recovered, Replica};

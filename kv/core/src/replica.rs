@@ -11,6 +11,7 @@ mod election;
 mod fencing;
 mod follower;
 mod forgetful;
+mod hand_over;
 mod read;
 mod renamed;
 mod rollback;
@@ -146,7 +147,9 @@ impl Replica {
             Input::Lock(granted) => self.on_lock(granted, effects),
             Input::Set(result) => self.on_set(result, effects),
             Input::Installed(names) => self.on_installed(names, effects),
+            Input::HandOver => self.on_hand_over(effects),
         }
+        self.leave_when_done(effects);
         assert!(
             self.promised >= promised_before,
             "R3: a promise is never taken back"

@@ -47,6 +47,8 @@ pub enum Input {
     Set(SetResult),
     /// A snapshot of committed entries has been installed: the engine holds, durably, everything up to the end of this log.
     Installed(Log),
+    /// Whoever runs the node wants the writer's role elsewhere, if it is here (R17). To be repeated until another writer is seen.
+    HandOver,
 }
 
 /// How a conditional set of the shard record ended.

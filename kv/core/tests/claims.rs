@@ -14,6 +14,8 @@ mod catch_up;
 mod commit;
 #[path = "claims/elections.rs"]
 mod elections;
+#[path = "claims/hand_over.rs"]
+mod hand_over;
 #[allow(dead_code, reason = "each test binary uses a part of the harness")]
 #[path = "harness/cluster.rs"]
 mod harness;

@@ -58,6 +58,7 @@ fn the_fenced_protocol_keeps_its_promises_in_random_runs() {
                 total.crash_count += tally.crash_count;
                 total.install_count += tally.install_count;
                 total.rot_count += tally.rot_count;
+                total.hand_over_count += tally.hand_over_count;
                 total.epoch += tally.epoch;
             }
             Err(trouble) => panic!(
@@ -83,6 +84,10 @@ fn the_fenced_protocol_keeps_its_promises_in_random_runs() {
         assert!(
             total.rot_count > count / 20,
             "vacuous: hardly a disk lost anything"
+        );
+        assert!(
+            total.hand_over_count > count / 20,
+            "vacuous: hardly a writer was asked to go"
         );
         assert!(
             total.quorum_read_count > count / 10,

@@ -1,18 +1,25 @@
 //! `kv serve`: one node, which needs no other server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use kv::config::{ClusterConfig, NodeConfig, Timing};
 use kv::engine::EngineKind;
 use kv::error::NodeError;
 use kv::node::Node;
+use kv::node::stop::Departure;
 use kv::{engine, store, wal};
 use kv_core::{Fencing, NodeId};
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{self, seed};
 use super::world::{environment_for_serve, open_coordination};
 use super::{CliError, Exit, say};
+
+/// How long a node that stops waits for another to take the writer's role over.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
 
 const MIB: u64 = 1024 * 1024;
 
@@ -82,7 +89,15 @@ impl Serve {
                 error => Err(error.into()),
             },
             broken = coordination.broken() => Err(broken.into()),
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+            () = signalled() => {
+                eprintln!("{id} stops in good order; once more stops it at once");
+                tokio::select! {
+                    biased;
+                    () = signalled() => say(&format!("{id} stops at once")),
+                    departure = node.stop(HAND_OVER_PATIENCE) => say(&farewell(id, departure)),
+                }
+                Ok(Exit::Done)
+            }
         }
     }
 
@@ -116,5 +131,29 @@ impl Serve {
             },
             allow_kill: self.allow_kill,
         })
+    }
+}
+
+/// Completes when the program is asked to stop: Ctrl-C, or SIGTERM where there is such a thing.
+async fn signalled() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+fn farewell(id: NodeId, departure: Departure) -> String {
+    match departure {
+        Departure::HandedOver(writer) => format!("{id} has stopped; {writer} is the writer now"),
+        Departure::NobodyTookOver => {
+            format!("{id} has stopped; nobody has taken the writer's role over yet")
+        }
+        Departure::NotWriter | Departure::Alone => format!("{id} has stopped"),
     }
 }

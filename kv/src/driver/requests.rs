@@ -24,6 +24,8 @@ impl Driver {
         for ask in asks {
             match ask {
                 Ask::Snapshot(reply) => self.want_snapshot(reply),
+                Ask::HandOver => self.step(Input::HandOver)?,
+                Ask::Leave(left) => self.leaving = Some(left),
                 Ask::Status { digest, reply } => {
                     // Whoever asked may have gone meanwhile.
                     let _ = reply.send(self.status(digest)?);

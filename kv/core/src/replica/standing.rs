@@ -253,7 +253,7 @@ impl Replica {
         self.release(effects);
     }
 
-    fn release(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn release(&mut self, effects: &mut Vec<Effect>) {
         let Some(seen) = &self.observed else { return };
         if self.proposal.is_some() || !self.fencing.names(seen, self.id, self.session) {
             return;

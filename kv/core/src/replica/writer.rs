@@ -24,6 +24,8 @@ pub(super) struct Writer {
     /// The followers that were heard since Q were last heard (R17).
     pub(super) heard: BTreeSet<NodeId>,
     pub(super) confirming: Confirming,
+    /// It takes no writes any more, and gives the role back when those that it has are answered (R17).
+    pub(super) leaving: bool,
 }
 
 /// What the writer knows of one follower, in its own epoch (R2).
@@ -49,6 +51,7 @@ impl Writer {
             given_up: BTreeSet::new(),
             heard: BTreeSet::new(),
             confirming: Confirming::default(),
+            leaving: false,
         }
     }
 
@@ -136,7 +139,9 @@ impl Replica {
         let known = self.known_writer();
         let refused = match &self.role {
             Role::Follower(_) => Some(Refused::NotWriter(known)),
-            Role::Writer(writer) if writer.start.is_none() => Some(Refused::NotReady),
+            Role::Writer(writer) if writer.start.is_none() || writer.leaving => {
+                Some(Refused::NotReady)
+            }
             Role::Writer(_) => None,
         };
         if let Some(why) = refused {

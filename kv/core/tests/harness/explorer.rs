@@ -36,17 +36,19 @@ pub(crate) struct Tally {
     pub(crate) install_count: u64,
     /// Disks that lost what they had synced.
     pub(crate) rot_count: u64,
+    /// How often a serving writer was asked to go.
+    pub(crate) hand_over_count: u64,
     pub(crate) epoch: u64,
     /// The acknowledged writes that the final log lacks.
     pub(crate) lost_count: u64,
 }
 
 /// How likely each kind of event is; a seed turns some of them off (swarm testing).
-struct Weights([usize; 21]);
+struct Weights([usize; 22]);
 
 const DELIVER: usize = 0;
 const CHURN: usize = 17;
-const NAMES: [(&str, usize); 21] = [
+const NAMES: [(&str, usize); 22] = [
     ("deliver", 60),
     ("deliver the oldest", 60),
     ("lose", 10),
@@ -68,6 +70,7 @@ const NAMES: [(&str, usize); 21] = [
     ("snapshot", 8),
     ("rot", 3),
     ("checkpoint", 8),
+    ("hand over", 3),
 ];
 
 impl Weights {
@@ -92,6 +95,7 @@ pub(crate) struct Run {
     chance: Chance,
     crash_count: u64,
     rot_count: u64,
+    hand_over_count: u64,
     turns_a_blind_eye: bool,
 }
 
@@ -112,6 +116,7 @@ impl Run {
             chance,
             crash_count: 0,
             rot_count: 0,
+            hand_over_count: 0,
             turns_a_blind_eye: false,
         }
     }
@@ -165,6 +170,7 @@ impl Run {
             crash_count: self.crash_count,
             install_count: count(installed.count()),
             rot_count: self.rot_count,
+            hand_over_count: self.hand_over_count,
             epoch: self.cluster.service.record.epoch.0,
             lost_count: count(lost),
         }
@@ -288,8 +294,9 @@ impl Run {
             18 => {
                 self.cluster.install(id);
             }
-            20 => self.checkpoint(id),
             19 => self.rot(id),
+            20 => self.checkpoint(id),
+            21 => self.hand_over(id),
             _ => {}
         }
     }
@@ -477,6 +484,13 @@ impl Run {
             if trims {
                 node.trimmed = node.applied();
             }
+        }
+    }
+
+    fn hand_over(&mut self, id: NodeId) {
+        if self.cluster.is_up(id) {
+            self.hand_over_count += u64::from(self.cluster.replica(id).writer_of().is_some());
+            self.cluster.input(id, Input::HandOver);
         }
     }
 
