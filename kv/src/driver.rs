@@ -4,6 +4,7 @@
 //! (group commit). The driver never waits for a disk or a peer: the log task, the agent and the transport do.
 
 mod perform;
+mod phases;
 mod requests;
 pub(crate) mod snapshots;
 mod storage;
@@ -26,9 +27,11 @@ use crate::environment::{Clock, Environment, Transport};
 use crate::error::NodeError;
 use crate::events::{Event, Events};
 use crate::handle::{Ask, ClusterMap};
+use crate::metrics::Metrics;
 use crate::store::{Applied, Store, StoreError};
 use crate::wal::{self, Synced, WalError};
 use perform::Chains;
+use phases::Phases;
 use requests::Waiting;
 use snapshots::Snapshots;
 pub(crate) use storage::Done;
@@ -63,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) claim: Arc<Guard>,
     /// Where jobs report.
     pub(crate) done: mpsc::UnboundedSender<Result<Done, StoreError>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// A session that is known to live until a moment of the node's own clock (R16).
@@ -70,6 +74,13 @@ pub(crate) struct Parts {
 struct Lease {
     session: SessionId,
     until: Duration,
+}
+
+/// What waited for the driver when it last looked at its clients.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queued {
+    requests: u64,
+    messages: u64,
 }
 
 /// What performs a replica's effects.
@@ -103,6 +114,8 @@ pub(crate) struct Driver {
     shard: Option<ShardId>,
     /// The newest revision of its record that was written down.
     recorded_revision: Option<u64>,
+    phases: Phases,
+    queued: Queued,
     /// Who waits for this node to have stopped.
     leaving: Option<oneshot::Sender<()>>,
 }
@@ -116,6 +129,7 @@ impl Driver {
             agent,
             claim,
             done,
+            metrics,
         } = parts;
         let file_system = Arc::clone(&environment.file_system);
         Self {
@@ -141,6 +155,8 @@ impl Driver {
             follow_ups: VecDeque::new(),
             shard: None,
             recorded_revision: None,
+            phases: Phases::new(metrics),
+            queued: Queued::default(),
             leaving: None,
         }
     }
@@ -173,6 +189,10 @@ impl Driver {
                     while asks.len() < BATCH_REQUESTS_MAX && let Ok(ask) = sources.asks.try_recv() {
                         asks.push(ask);
                     }
+                    self.queued = Queued {
+                        requests: sources.asks.len() as u64,
+                        messages: sources.messages.len() as u64,
+                    };
                     self.on_asks(asks)
                 }
                 Ok(()) = sources.cluster.changed() => {
@@ -229,6 +249,7 @@ impl Driver {
         let synced = self.unsynced.drain(..count).flatten().last();
         if let (Some(version), Some(shard)) = (synced, self.shard) {
             self.events.record(Event::Synced(shard, version));
+            self.phases.on_durable(version.offset);
         }
         self.step(Input::Synced(count))
     }

@@ -129,6 +129,45 @@ pub enum Event {
     Stopped(String),
 }
 
+impl Event {
+    /// What kind of event it is, in a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Shard(_) => "shard",
+            Self::Synced(..) => "synced",
+            Self::Committed { .. } => "committed",
+            Self::Acknowledged { .. } => "acknowledged",
+            Self::Truncated { .. } => "truncated",
+            Self::Promoted { .. } => "promoted",
+            Self::Demoted(..) => "demoted",
+            Self::Promised(..) => "promised",
+            Self::Elected { .. } => "elected",
+            Self::RolledBack { .. } => "rolled-back",
+            Self::Released(..) => "released",
+            Self::RefusedStale { .. } => "refused-stale",
+            Self::Contradicted { .. } => "contradicted",
+            Self::Forgot { .. } => "forgot",
+            Self::Lost { .. } => "lost",
+            Self::Whole(_) => "whole",
+            Self::Installed { .. } => "installed",
+            Self::SnapshotRefused(_) => "snapshot-refused",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+
+    /// Whether it happens with every entry, and not only now and then.
+    #[must_use]
+    pub fn is_of_an_entry(&self) -> bool {
+        matches!(
+            self,
+            Self::Synced(..) | Self::Committed { .. } | Self::Acknowledged { .. }
+        )
+    }
+}
+
 /// Where events go. In the simulator into one global order; in production into the node's own file.
 pub trait Events: Send + Sync {
     /// Writes an event down.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::fs::File;
+use crate::metrics::{self, Metrics};
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,8 +143,42 @@ pub struct Status {
     pub runs: Vec<(Epoch, Offset, Offset)>,
     /// The digest of all that is stored, if it was asked for.
     pub digest: Option<u32>,
+    /// How far and how full everything is.
+    pub gauges: Gauges,
     /// Whether the node's disk may have lost what it had synced, so that it takes no part in elections.
     pub is_suspect: bool,
+}
+
+/// How far and how full everything is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// What is visible.
+    pub applied: Offset,
+    /// What the engine holds durably.
+    pub checkpoint: Offset,
+    /// What a writer knows of its replicas.
+    pub followers: Vec<Follower>,
+    /// The size of the log's files.
+    pub log_bytes: u64,
+    /// The size of the engine's files.
+    pub engine_bytes: u64,
+    /// Requests that the driver has not taken yet.
+    pub requests_queued: u64,
+    /// Requests that it has taken and not answered yet.
+    pub requests_waiting: u64,
+    /// Peers' messages that it has not taken yet.
+    pub messages_queued: u64,
+}
+
+/// What a writer knows of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// Which one.
+    pub node: NodeId,
+    /// What it holds durably.
+    pub matched: Offset,
+    /// What it has committed.
+    pub committed: Offset,
 }
 
 /// How much longer than the deadline the driver's own answer is waited for.
@@ -191,6 +226,7 @@ pub struct NodeHandle {
     pub node: NodeId,
     pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) cluster: watch::Receiver<ClusterMap>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl NodeHandle {
@@ -205,6 +241,7 @@ impl NodeHandle {
             node,
             asks,
             cluster,
+            metrics: Arc::default(),
         }
     }
 
@@ -212,6 +249,13 @@ impl NodeHandle {
     ///
     /// What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
     pub async fn request(&self, request: Request, deadline: Duration) -> Answer {
+        let (operation, asked) = (metrics::operation(&request), Instant::now());
+        let answer = self.request_unmeasured(request, deadline).await;
+        self.metrics.answered(operation, &answer, asked.elapsed());
+        answer
+    }
+
+    async fn request_unmeasured(&self, request: Request, deadline: Duration) -> Answer {
         let unanswered = match &request {
             Request::Get { .. } => Answer::Refused(Refusal::TryAgain),
             Request::Set { .. } | Request::Delete { .. } => Answer::Unknown,
@@ -234,6 +278,12 @@ impl NodeHandle {
         let (reply, status) = oneshot::channel();
         self.asks.send(Ask::Status { digest, reply }).await.ok()?;
         status.await.ok()
+    }
+
+    /// What can be measured of the node, as text for Prometheus.
+    pub async fn metrics(&self) -> String {
+        let status = self.status(false).await;
+        self.metrics.render(status.as_ref())
     }
 
     /// A snapshot of what the node's engine holds; nothing once it has stopped.

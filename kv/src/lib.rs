@@ -12,6 +12,7 @@
 //! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
 //! | `repair.rs` | taking everything from a peer, for a damaged folder |
+//! | `metrics.rs` | what an operator can measure |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
 //! | `handle.rs`, `events.rs`, `config.rs`, `error.rs` | what may be asked, what happened, what can be chosen, what can go wrong |
 
@@ -29,6 +30,7 @@ pub mod error;
 pub mod events;
 pub mod fs;
 pub mod handle;
+pub mod metrics;
 pub mod node;
 pub mod repair;
 pub mod server;

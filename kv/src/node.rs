@@ -15,6 +15,7 @@ use crate::environment::{Deliver, Environment};
 use crate::error::NodeError;
 use crate::events::Event;
 use crate::handle::NodeHandle;
+use crate::metrics::{Measured, Metrics};
 use crate::server::{self, Server, ServerEnd};
 use crate::store::{Store, StoreError};
 use crate::{data_folder, wal, wholeness};
@@ -38,7 +39,15 @@ impl Node {
     ///
     /// # Errors
     /// When the folder is not this node's, is locked, or is damaged; when the address cannot be bound.
-    pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
+    pub async fn start(
+        config: NodeConfig,
+        mut environment: Environment,
+    ) -> Result<Self, NodeError> {
+        let metrics = Arc::new(Metrics::new());
+        environment.events = Arc::new(Measured {
+            metrics: metrics.clone(),
+            events: environment.events,
+        });
         let file_system = &environment.file_system;
         let claim = Arc::new(data_folder::claim(&**file_system, config.id).await?);
         wholeness::check_or_begin(file_system).await?;
@@ -75,7 +84,8 @@ impl Node {
             // A full queue drops the message, as a network may.
             let _ = messages_sender.try_send((from, message));
         });
-        let handle = NodeHandle::new(config.id, asks_sender, agent.cluster());
+        let mut handle = NodeHandle::new(config.id, asks_sender, agent.cluster());
+        handle.metrics = metrics.clone();
         environment.transport.listen(deliver.clone());
         let server =
             server::serve(&config.listen, handle.clone(), deliver, config.allow_kill).await?;
@@ -87,6 +97,7 @@ impl Node {
             agent,
             claim,
             done: done_sender,
+            metrics,
         };
         let driver = Driver::new(config, &environment, parts);
         let sources = Sources {

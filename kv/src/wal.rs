@@ -300,6 +300,12 @@ impl Log {
         self.shape.version_at(offset).map(|version| version.epoch)
     }
 
+    /// The size of the log's files; what is written ahead does not count.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.progress().bytes()
+    }
+
     /// About how many bytes the files have from an entry on: what it costs to keep it and all after it.
     #[must_use]
     pub fn bytes_from(&self, offset: Offset) -> u64 {

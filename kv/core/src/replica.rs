@@ -325,6 +325,18 @@ impl Replica {
         }
     }
 
+    /// What a writer knows of its followers: what each holds durably, and what it has committed.
+    pub fn followers_known(&self) -> impl Iterator<Item = (NodeId, Offset, Offset)> {
+        let followers = match &self.role {
+            Role::Writer(writer) => Some(&writer.followers),
+            Role::Follower(_) => None,
+        };
+        followers
+            .into_iter()
+            .flatten()
+            .map(|(node, each)| (*node, each.matched, each.committed))
+    }
+
     /// The promise.
     #[must_use]
     pub fn promised(&self) -> Epoch {

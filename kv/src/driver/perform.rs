@@ -19,9 +19,17 @@ impl Driver {
             Effect::Append(entries) => {
                 self.unsynced
                     .push_back(entries.last().map(|entry| entry.version));
+                let is_written_here = self.replica.role_of().is_some();
+                if let Some(last) = entries.last()
+                    && is_written_here
+                    && last.operation != Operation::EpochStart
+                {
+                    self.phases.on_appended(last.version.offset);
+                }
                 self.log.append(entries);
             }
             Effect::Truncate { after } => {
+                self.phases.forget();
                 self.unsynced.push_back(Some(self.replica.log().end()));
                 self.log.truncate(after);
             }
@@ -39,7 +47,10 @@ impl Driver {
             } => {
                 self.perform_ship(to, epoch, prev, last, committed)?;
             }
-            Effect::Apply { upto } => self.perform_apply(upto)?,
+            Effect::Apply { upto } => {
+                self.perform_apply(upto)?;
+                self.phases.on_committed(upto);
+            }
             Effect::Rewind { after } => self.perform_rewind(after)?,
             Effect::Serve { request, level } => self.perform_serve(request, level)?,
             Effect::Reply { request, reply } => self.perform_reply(request, reply),
@@ -53,7 +64,12 @@ impl Driver {
             Effect::SetRecord { revision, record } => {
                 self.ask_agent(Command::Set { revision, record });
             }
-            Effect::Observe(notable) => self.perform_observe(notable),
+            Effect::Observe(notable) => {
+                if matches!(notable, Notable::Demoted(_)) {
+                    self.phases.forget();
+                }
+                self.perform_observe(notable);
+            }
             Effect::Restart(names) => {
                 self.unsynced.push_back(Some(names.end()));
                 self.log.restart(names);

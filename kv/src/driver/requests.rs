@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::error::NodeError;
-use crate::handle::{Answer, Ask, Refusal, Request, Status};
+use crate::handle::{Answer, Ask, Follower, Gauges, Refusal, Request, Status};
+use crate::store::StoreError;
 
 /// A client that waits for an answer.
 #[derive(Debug)]
@@ -147,7 +148,10 @@ impl Driver {
             return;
         };
         let answer = match reply {
-            Reply::Written(version) => Answer::Written { version, shard },
+            Reply::Written(version) => {
+                self.phases.on_acknowledged(version.offset);
+                Answer::Written { version, shard }
+            }
             Reply::Unknown => Answer::Unknown,
             Reply::Refused(refused) => Answer::Refused(match refused {
                 Refused::NotWriter(writer) => Refusal::Moved {
@@ -165,6 +169,34 @@ impl Driver {
         let _ = waiting.reply.send(answer);
     }
 
+    fn gauges(&self) -> Result<Gauges, NodeError> {
+        Ok(Gauges {
+            applied: self.store.applied().version.offset,
+            checkpoint: self.store.durable().names.end().offset,
+            followers: self.followers(),
+            log_bytes: self.log.bytes(),
+            engine_bytes: self
+                .store
+                .engine()
+                .bytes_on_disk()
+                .map_err(StoreError::from)?,
+            requests_queued: self.queued.requests,
+            requests_waiting: self.waiting.len() as u64,
+            messages_queued: self.queued.messages,
+        })
+    }
+
+    fn followers(&self) -> Vec<Follower> {
+        let known = self.replica.followers_known();
+        known
+            .map(|(node, matched, committed)| Follower {
+                node,
+                matched,
+                committed,
+            })
+            .collect()
+    }
+
     fn status(&self, digest: bool) -> Result<Status, NodeError> {
         Ok(Status {
             node: self.config.id,
@@ -175,6 +207,7 @@ impl Driver {
             committed: self.replica.committed(),
             runs: self.replica.log().runs(),
             digest: digest.then(|| self.store.digest()).transpose()?,
+            gauges: self.gauges()?,
             is_suspect: self.replica.is_suspect(),
         })
     }

@@ -8,7 +8,7 @@ use kv_core::{Epoch, Fencing, NodeId, Offset, ShardId, SlotRange, Version};
 use tokio::sync::{mpsc, watch};
 
 use super::{Server, serve};
-use crate::handle::{Answer, Ask, ClusterMap, NodeHandle, Request, ShardView, Status};
+use crate::handle::{Answer, Ask, ClusterMap, Gauges, NodeHandle, Request, ShardView, Status};
 
 /// What a scripted node answers to its n-th request, counted from 1; nothing to leave it unanswered.
 pub(crate) type Script = Box<dyn FnMut(usize, &Request) -> Option<Answer> + Send>;
@@ -60,7 +60,7 @@ impl Scripted {
                             None => unanswered.push(reply),
                         }
                     }
-                    Ask::Snapshot(_) => {}
+                    Ask::Snapshot(_) | Ask::HandOver | Ask::Leave(_) => {}
                     Ask::Status { reply, .. } => {
                         statuses.fetch_add(1, Ordering::SeqCst);
                         drop(reply.send(status(node)));
@@ -142,6 +142,7 @@ fn status(node: u64) -> Status {
         committed: Offset(1),
         runs: vec![(Epoch(1), Offset(1), Offset(1))],
         digest: Some(7),
+        gauges: Gauges::default(),
         is_suspect: false,
     }
 }

@@ -44,6 +44,13 @@ impl Progress {
         (stretch, segment.clone())
     }
 
+    /// The size of all files, but for what is written ahead in the last one.
+    pub(super) fn bytes(&self) -> u64 {
+        let full = self.segments.split_last().map_or(&[][..], |(_, full)| full);
+        let sizes = full.iter().map(|segment| segment.file.len().unwrap_or(0));
+        sizes.sum::<u64>() + self.end
+    }
+
     /// Goes on in another file.
     pub(super) fn on_file(&mut self, segment: Segment) {
         self.index.on_file(segment.header.sequence);

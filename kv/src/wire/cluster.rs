@@ -3,7 +3,7 @@
 use kv_core::{Fencing, NodeId, Offset, SLOT_COUNT, ShardId, SlotRange};
 
 use super::{WireError, epoch, in_range, offset, proto, version, version_to_proto};
-use crate::handle::{ClusterMap, ShardView, Status};
+use crate::handle::{ClusterMap, Follower, Gauges, ShardView, Status};
 
 /// What a node says of the cluster and of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,7 @@ fn status_to_proto(status: &Status) -> proto::Status {
         runs: runs.collect(),
         digest: status.digest,
         suspect: status.is_suspect,
+        gauges: Some(gauges_to_proto(&status.gauges)),
     }
 }
 
@@ -143,6 +144,49 @@ fn status_from_proto(status: proto::Status) -> Result<Status, WireError> {
         committed: offset("committed", status.committed)?,
         runs: status.runs.iter().map(run).collect::<Result<_, _>>()?,
         digest: status.digest,
+        gauges: gauges_from_proto(status.gauges.unwrap_or_default())?,
         is_suspect: status.suspect,
+    })
+}
+
+fn gauges_to_proto(gauges: &Gauges) -> proto::Gauges {
+    let followers = gauges.followers.iter().map(|follower| proto::Follower {
+        node: follower.node.0,
+        matched: follower.matched.0,
+        committed: follower.committed.0,
+    });
+    proto::Gauges {
+        applied: gauges.applied.0,
+        checkpoint: gauges.checkpoint.0,
+        followers: followers.collect(),
+        log_bytes: gauges.log_bytes,
+        engine_bytes: gauges.engine_bytes,
+        requests_queued: gauges.requests_queued,
+        requests_waiting: gauges.requests_waiting,
+        messages_queued: gauges.messages_queued,
+    }
+}
+
+fn gauges_from_proto(gauges: proto::Gauges) -> Result<Gauges, WireError> {
+    let follower = |follower: &proto::Follower| -> Result<Follower, WireError> {
+        Ok(Follower {
+            node: NodeId(follower.node),
+            matched: offset("followers.matched", follower.matched)?,
+            committed: offset("followers.committed", follower.committed)?,
+        })
+    };
+    Ok(Gauges {
+        applied: offset("applied", gauges.applied)?,
+        checkpoint: offset("checkpoint", gauges.checkpoint)?,
+        followers: gauges
+            .followers
+            .iter()
+            .map(follower)
+            .collect::<Result<_, _>>()?,
+        log_bytes: gauges.log_bytes,
+        engine_bytes: gauges.engine_bytes,
+        requests_queued: gauges.requests_queued,
+        requests_waiting: gauges.requests_waiting,
+        messages_queued: gauges.messages_queued,
     })
 }

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::handle::{Answer, ClusterMap, Refusal, Request, ShardView, Status};
+use crate::handle::{Answer, ClusterMap, Follower, Gauges, Refusal, Request, ShardView, Status};
 
 fn any_version() -> impl Strategy<Value = Version> {
     (0..=NUMBER_MAX, 0..=NUMBER_MAX).prop_map(|(e, o)| Version::new(Epoch(e), Offset(o)))
@@ -199,6 +199,42 @@ fn any_shard() -> impl Strategy<Value = ShardView> {
         )
 }
 
+fn any_gauges() -> impl Strategy<Value = Gauges> {
+    let follower =
+        (any::<u64>(), any_offset(), any_offset()).prop_map(|(node, matched, committed)| {
+            Follower {
+                node: NodeId(node),
+                matched,
+                committed,
+            }
+        });
+    (
+        any_offset(),
+        any_offset(),
+        vec(follower, 0..4),
+        any::<[u64; 5]>(),
+    )
+        .prop_map(|(applied, checkpoint, followers, numbers)| {
+            let [
+                log_bytes,
+                engine_bytes,
+                requests_queued,
+                requests_waiting,
+                messages_queued,
+            ] = numbers;
+            Gauges {
+                applied,
+                checkpoint,
+                followers,
+                log_bytes,
+                engine_bytes,
+                requests_queued,
+                requests_waiting,
+                messages_queued,
+            }
+        })
+}
+
 fn any_status() -> impl Strategy<Value = Status> {
     let number = || 0..=NUMBER_MAX;
     let run = (number(), any_offset(), any_offset()).prop_map(|(e, f, l)| (Epoch(e), f, l));
@@ -213,10 +249,17 @@ fn any_status() -> impl Strategy<Value = Status> {
         number(),
         any_version(),
         any_offset(),
-        vec(run, 0..4),
+        (vec(run, 0..4), any_gauges()),
     )
         .prop_map(
-            |((node, shard, digest, is_suspect), writer_of, promised, end, committed, runs)| {
+            |(
+                (node, shard, digest, is_suspect),
+                writer_of,
+                promised,
+                end,
+                committed,
+                (runs, gauges),
+            )| {
                 Status {
                     node: NodeId(node),
                     shard: shard.map(ShardId),
@@ -226,6 +269,7 @@ fn any_status() -> impl Strategy<Value = Status> {
                     committed,
                     runs,
                     digest,
+                    gauges,
                     is_suspect,
                 }
             },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use checker::{EventKind, Function, NodeEvent, NodeEventKind, Version};
-use kv::handle::Status;
+use kv::handle::{Gauges, Status};
 use kv_core::{Epoch, NodeId, Offset, ShardId};
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -260,6 +260,7 @@ impl World for FakeWorld {
                 committed: last,
                 runs: shard.runs.clone(),
                 digest: Some(0),
+                gauges: Gauges::default(),
                 is_suspect: false,
             }
         };
