@@ -13,6 +13,7 @@
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
 //! | `repair.rs` | taking everything from a peer, for a damaged folder |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
+//! | `quantity.rs` | lengths of time and numbers of bytes, as files that people write have them |
 //! | `handle.rs`, `events.rs`, `config.rs`, `error.rs` | what may be asked, what happened, what can be chosen, what can go wrong |
 
 pub mod agent;
@@ -30,6 +31,7 @@ pub mod events;
 pub mod fs;
 pub mod handle;
 pub mod node;
+pub mod quantity;
 pub mod repair;
 pub mod server;
 pub mod store;
