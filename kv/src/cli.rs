@@ -22,6 +22,7 @@ mod inspect;
 mod repl;
 mod requests;
 mod serve;
+mod settings;
 mod show;
 mod wal;
 mod world;
@@ -114,8 +115,12 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error("{count} nodes from port {base_port} on do not fit below port 65536")]
     Ports { base_port: u16, count: usize },
-    #[error("{listen} stands for every address of this machine; others need one to go to")]
-    Advertise { listen: String },
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
+    #[error(
+        "coordination.kind is \"zookeeper\", which this build does not have; allowed: \"embedded\""
+    )]
+    NoZookeeper,
     #[error("only reads of level `replica` can choose a replica")]
     ReplicaLevel,
     #[error("cannot use the data folder: {0}")]
@@ -152,9 +157,11 @@ enum CliError {
 impl CliError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Ports { .. } | Self::Advertise { .. } | Self::ReplicaLevel => {
-                Exit::Usage
-            }
+            Self::Config(_)
+            | Self::Ports { .. }
+            | Self::Settings(_)
+            | Self::NoZookeeper
+            | Self::ReplicaLevel => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -162,7 +169,6 @@ impl CliError {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Ports { .. } => Some("choose a lower --base-port"),
-            Self::Advertise { .. } => Some("name one with --advertise HOST:PORT"),
             Self::ReplicaLevel => Some("leave --level out, or say --level replica"),
             Self::Fail(fail) => show::hint(fail),
             _ => None,

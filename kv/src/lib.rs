@@ -14,6 +14,7 @@
 //! | `repair.rs` | taking everything from a peer, for a damaged folder |
 //! | `metrics.rs` | what an operator can measure |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
+//! | `quantity.rs` | lengths of time and numbers of bytes, as files that people write have them |
 //! | `handle.rs`, `events.rs`, `config.rs`, `error.rs` | what may be asked, what happened, what can be chosen, what can go wrong |
 
 pub mod agent;
@@ -32,6 +33,7 @@ pub mod fs;
 pub mod handle;
 pub mod metrics;
 pub mod node;
+pub mod quantity;
 pub mod repair;
 pub mod server;
 pub mod store;

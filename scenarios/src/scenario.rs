@@ -9,14 +9,12 @@
 
 mod cue;
 mod disk;
-mod duration;
 mod expect;
 mod fault;
 mod file;
 mod problem;
 mod random;
 mod script;
-mod size;
 mod target;
 mod validate;
 mod write;
@@ -30,9 +28,10 @@ use kv_core::{Fencing, SLOT_COUNT, ShardId, SlotRange, slot_of};
 
 use crate::error::Error;
 
+pub use kv::quantity::{Length, NoLength, NoSize, Size};
+
 pub use cue::{Cue, Numbers, Parcel, ParcelKind, What};
 pub use disk::{DiskFault, Spot, UnknownDiskFault};
-pub use duration::{Length, NoLength};
 pub use expect::{Expectations, Expected, SEEDS_TO_SHOW_HARM};
 pub use fault::{
     Action, Count, Counted, Disturbance, End, Fault, Kind, Start, Trigger, Turn, UnknownTrigger,
@@ -40,7 +39,6 @@ pub use fault::{
 pub use problem::Problem;
 pub use random::Random;
 pub use script::Step;
-pub use size::{NoSize, Size};
 pub use target::{Group, NoSuchTarget, TARGETS, Target, UnknownTarget};
 
 /// A valid scenario.

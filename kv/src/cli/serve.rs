@@ -1,20 +1,20 @@
-//! `kv serve`: one node, which needs no other server.
+//! `kv serve`: one node, as its settings say.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use kv::config::{ClusterConfig, NodeConfig, Timing};
 use kv::engine::EngineKind;
 use kv::error::NodeError;
 use kv::node::Node;
 use kv::node::stop::Departure;
-use kv::{engine, store, wal};
-use kv_core::{Fencing, NodeId};
+use kv::quantity::Size;
+use kv_core::NodeId;
 #[cfg(unix)]
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{self, seed};
+use super::settings::{Coordination, Overrides, Settings};
 use super::world::{environment_for_serve, open_coordination};
 use super::{CliError, Exit, say};
 
@@ -23,45 +23,55 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
 
 const MIB: u64 = 1024 * 1024;
 
-/// Run one node that needs no other server.
+/// Run one node.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kv serve --data ./data
   kv serve --data ./data --listen 0.0.0.0:7001 --advertise db.example.org:7001
+  kv serve --config kv.toml
+  kv serve --config kv.toml --print-config
 
-The node owns every slot and keeps everything in the data folder; start it again with the same
-folder and it goes on where it stopped. Stop it with Ctrl-C. For several nodes at once see
-`kv cluster`.")]
+Everything that can be set is in kv.example.toml, with its default and its reason; what a flag says
+counts more than the file. A node that is alone needs no other server: it owns every slot and keeps
+everything in the data folder; start it again with the same folder and it goes on where it stopped.
+Stop it with Ctrl-C. For several nodes at once see `kv cluster`.")]
 pub(super) struct Serve {
+    /// The file with the settings.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the settings as they count, with every default and flag, and start nothing.
+    #[arg(long)]
+    print_config: bool,
     /// The folder that keeps everything. It is made if it does not exist.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The address to serve on.
-    #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address, default_value = "127.0.0.1:7001")]
-    listen: String,
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    data: Option<PathBuf>,
+    /// The address to serve on [default: 127.0.0.1:7001].
+    #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
+    listen: Option<String>,
     /// The address that others reach the node at, if it is not the one that it listens on.
     #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
     advertise: Option<String>,
-    /// The number of the node. A data folder belongs to one node for ever.
-    #[arg(long, value_name = "NUMBER", value_parser = arguments::node_id, default_value = "1")]
-    node_id: NodeId,
-    /// How much of the write-ahead log goes into one file, in MiB: 1 to 1024.
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024), default_value = "64")]
-    wal_segment_mib: u64,
+    /// The number of the node. A data folder belongs to one node for ever [default: 1].
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::node_id)]
+    node_id: Option<NodeId>,
+    /// How much of the write-ahead log goes into one file, in MiB: 1 to 1024 [default: 64].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    wal_segment_mib: Option<u64>,
     /// What the data is kept in: memory, redb, sled, or rocksdb where the program was built with it. A folder keeps its engine;
-    /// `kv data migrate` changes it.
-    #[arg(long, value_name = "ENGINE", default_value_t = EngineKind::Redb)]
-    engine: EngineKind,
-    /// How much memory the engine may use for what it has read, in MiB.
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024 * 1024), default_value = "64")]
-    engine_cache_mib: u64,
-    /// How much log may be applied between two checkpoints, in MiB: a restart replays no more than about twice that.
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=64 * 1024), default_value = "64")]
-    checkpoint_mib: u64,
-    /// How much log is kept for other members that lack it, in MiB; who lacks more gets a snapshot.
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=1024 * 1024), default_value = "64")]
-    log_retain_mib: u64,
+    /// `kv data migrate` changes it [default: redb].
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineKind>,
+    /// How much memory the engine may use for what it has read, in MiB [default: 64].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024 * 1024))]
+    engine_cache_mib: Option<u64>,
+    /// How much log may be applied between two checkpoints, in MiB: a restart replays no more than about twice that
+    /// [default: 64].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=64 * 1024))]
+    checkpoint_mib: Option<u64>,
+    /// How much log is kept for other members that lack it, in MiB; who lacks more gets a snapshot [default: 64].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=1024 * 1024))]
+    log_retain_mib: Option<u64>,
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
@@ -69,12 +79,26 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let config = self.config()?;
-        let coordination = open_coordination(&self.data.join("coordination"), &config.timing)?;
-        let folder = self.data.join("node");
+        let mut settings = match &self.config {
+            Some(file) => Settings::load(file)?,
+            None => Settings::default(),
+        };
+        let is_printed = self.print_config;
+        self.overrides().apply(&mut settings);
+        let (settings, valid) = settings.check()?;
+        if is_printed {
+            say(settings.to_toml().trim_end());
+            return Ok(Exit::Done);
+        }
+        let Coordination::Embedded = valid.coordination else {
+            return Err(CliError::NoZookeeper);
+        };
+        let (config, data) = (valid.node, valid.data);
+        let coordination = open_coordination(&data.join("coordination"), &config.timing)?;
+        let folder = data.join("node");
         let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
         let mut node = Node::start(config.clone(), environment).await?;
-        let (id, address, data) = (config.id, &config.advertise, self.data.display());
+        let (id, address, data) = (config.id, &config.advertise, data.display());
         say(&format!(
             "{id} serves on {address}, with its data in {data}"
         ));
@@ -101,36 +125,20 @@ impl Serve {
         }
     }
 
-    fn config(&self) -> Result<NodeConfig, CliError> {
-        let everywhere = ["0.0.0.0:", "[::]:"]
-            .iter()
-            .any(|any| self.listen.starts_with(any));
-        if everywhere && self.advertise.is_none() {
-            let listen = self.listen.clone();
-            return Err(CliError::Advertise { listen });
-        }
-        let advertise = self.advertise.clone();
-        Ok(NodeConfig {
+    fn overrides(self) -> Overrides {
+        let size = |mib: Option<u64>| mib.map(|mib| Size(mib * MIB));
+        Overrides {
             id: self.node_id,
-            listen: self.listen.clone(),
-            advertise: advertise.unwrap_or_else(|| self.listen.clone()),
-            cluster: ClusterConfig::new(1, 1, 1, None, Fencing::Epoch)?,
-            timing: Timing::default(),
-            wal: wal::Options {
-                segment_bytes: self.wal_segment_mib * MIB,
-                ..wal::Options::default()
-            },
-            log_retain_bytes: self.log_retain_mib * MIB,
-            engine: self.engine,
-            store: store::Options {
-                checkpoint_bytes: self.checkpoint_mib * MIB,
-                engine: engine::Options {
-                    cache_bytes: self.engine_cache_mib * MIB,
-                },
-                ..store::Options::default()
-            },
+            data: self.data,
+            listen: self.listen,
+            advertise: self.advertise,
             allow_kill: self.allow_kill,
-        })
+            engine: self.engine,
+            cache: size(self.engine_cache_mib),
+            checkpoint: size(self.checkpoint_mib),
+            log_retain: size(self.log_retain_mib),
+            wal_segment: size(self.wal_segment_mib),
+        }
     }
 }
 

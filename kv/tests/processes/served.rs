@@ -37,6 +37,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    #[allow(dead_code, reason = "not every test starts one by its flags")]
     pub(crate) fn spawn(data: &Path, address: &str, flags: &[&str]) -> Self {
         let mut command = kv();
         command.arg("serve").arg("--data").arg(data);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::Length;
 use super::disk::{self, DiskFault};
-use super::duration::Length;
 use super::target::Group;
 
 /// One `[[fault]]` of a scenario.

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
+use super::Length;
+use super::Size;
 use super::disk::{Spot, Word};
-use super::duration::Length;
 use super::fault::{Count, Trigger};
-use super::size::Size;
 use super::target::Group;
 
 /// A whole file.

@@ -1,10 +1,11 @@
-//! Lengths of time as a scenario file writes them: `"30s"`, `"250ms"`, `"1.5s"`.
+//! Lengths of time as a file that people write has them: `"30s"`, `"250ms"`, `"1.5s"`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
 
 /// A length of time that reads and writes as text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +58,12 @@ impl<'de> Deserialize<'de> for Length {
         }
 
         deserializer.deserialize_str(Text)
+    }
+}
+
+impl Serialize for Length {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

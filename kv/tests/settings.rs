@@ -1,0 +1,220 @@
+//! `kv serve --config`: what a file says, what flags say over it, and what is said about a wrong one.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+#[path = "processes/served.rs"]
+mod served;
+
+use served::{Served, free_address, kv, refusal};
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kv.example.toml")
+}
+
+fn print_config(file: &Path, flags: &[&str]) -> Output {
+    let mut command = kv();
+    command
+        .args(["serve", "--print-config", "--config"])
+        .arg(file);
+    command.args(flags).output().unwrap()
+}
+
+/// What is printed for a file that is in order.
+fn printed(file: &Path, flags: &[&str]) -> toml::Table {
+    let output = print_config(file, flags);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).parse().unwrap()
+}
+
+fn written(folder: &Path, settings: &str) -> PathBuf {
+    let file = folder.join("kv.toml");
+    std::fs::write(&file, settings).unwrap();
+    file
+}
+
+/// The line that a wrong file is refused with.
+fn refused(settings: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let output = print_config(&written(folder.path(), settings), &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "");
+    let line = refusal(output.status.code(), text(&output.stderr));
+    assert!(line.contains("kv.toml"), "{line}");
+    line
+}
+
+/// Fails when a setting has no line in the example, or one there is gone or has another default.
+#[test]
+fn the_example_says_every_setting_and_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let least = written(folder.path(), "node.data = \"data\"");
+    let mut example = printed(&example(), &[]);
+    let mut defaults = printed(&least, &[]);
+    for settings in [&mut example, &mut defaults] {
+        let node = settings["node"].as_table_mut().unwrap();
+        let data = node.remove("data").unwrap();
+        assert!(data.as_str().unwrap().ends_with("data"), "{data}");
+    }
+    assert_eq!(example, defaults);
+    // A setting without a default is there as a comment.
+    let lines = std::fs::read_to_string(self::example()).unwrap();
+    for (section, keys) in &defaults {
+        let keys = keys.as_table().unwrap().keys();
+        for key in keys {
+            let there = lines
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = ")));
+            assert!(there, "{section}.{key} is not in the example");
+        }
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        "--node-id",
+        "7",
+        "--engine",
+        "memory",
+        "--listen",
+        "127.0.0.1:7007",
+    ];
+    let once = printed(&example(), &flags);
+    let again = printed(&written(folder.path(), &once.to_string()), &[]);
+    assert_eq!(once, again);
+}
+
+#[test]
+fn a_flag_counts_more_than_the_file_and_the_rest_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(
+        folder.path(),
+        "[node]\nid = 3\ndata = \"here\"\nlisten = \"127.0.0.1:7003\"\n[storage]\ncache = \"8MiB\"\ncheckpoint = \"9MiB\"\n",
+    );
+    let settings = printed(&file, &["--engine-cache-mib", "5", "--node-id", "4"]);
+    assert_eq!(settings["node"]["id"].as_integer(), Some(4));
+    assert_eq!(settings["node"]["listen"].as_str(), Some("127.0.0.1:7003"));
+    assert_eq!(settings["storage"]["cache"].as_str(), Some("5MiB"));
+    assert_eq!(settings["storage"]["checkpoint"].as_str(), Some("9MiB"));
+    let data = settings["node"]["data"].as_str().unwrap();
+    assert_eq!(Path::new(data), folder.path().join("here"));
+}
+
+#[test]
+fn a_node_runs_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let settings = format!("[node]\nid = 5\ndata = \"data\"\nlisten = \"{address}\"\n");
+    let file = written(folder.path(), &settings);
+    let node = Served::run(kv().args(["serve", "--config"]).arg(&file)).wait();
+    let ask = |words: &[&str]| {
+        let mut command = kv();
+        command
+            .args(words)
+            .args(["--node", &address, "--timeout", "20s"]);
+        command.output().unwrap()
+    };
+    let set = ask(&["set", "greeting", "hello"]);
+    assert!(set.status.success(), "{set:?}");
+    let info = ask(&["info"]);
+    assert!(text(&info.stdout).contains("n5"), "{info:?}");
+    node.kill();
+    assert!(folder.path().join("data/node").is_dir());
+}
+
+#[test]
+fn every_mistake_names_its_place_its_value_and_what_is_allowed() {
+    let data = "[node]\ndata = \"d\"\n";
+    for (settings, says) in [
+        ("node = 5", &["line 1", "`node`", "integer `5`"][..]),
+        ("[node\n", &["line 1"]),
+        ("[nodes]\n", &["line 1", "`nodes`", "`node`", "`storage`"]),
+        (
+            "\n[storage]\ncash = \"1MiB\"",
+            &["line 3", "`cash`", "`cache`"],
+        ),
+        (
+            "[storage]\ncache = 64",
+            &["line 2", "`cache`", "integer `64`", "\"8KiB\""],
+        ),
+        (
+            "[storage]\ncache = \"64\"",
+            &["line 2", "`cache`", "\"64\"", "KiB"],
+        ),
+        (
+            "[storage]\nengine = \"x\"",
+            &["line 2", "\"x\"", "memory, redb"],
+        ),
+        ("[cluster]\nfencing = \"x\"", &["line 2", "`x`", "`epoch`"]),
+        (
+            "[timing]\nseal = \"4\"",
+            &["line 2", "`seal`", "\"4\"", "ms"],
+        ),
+        ("", &["node.data is not set", "--data"]),
+        ("[node]\ndata = \"d\"\nid = 0", &["node.id is 0", "from 1"]),
+        (
+            "[node]\ndata = \"d\"\nlisten = \"x\"",
+            &["node.listen is \"x\"", "HOST:PORT"],
+        ),
+        (
+            "[node]\ndata = \"d\"\nlisten = \"0.0.0.0:7001\"",
+            &["node.advertise", "every address", "--advertise"],
+        ),
+        (
+            &format!("{data}[storage]\ncache = \"0B\""),
+            &["storage.cache is 0B", "1MiB to 1024GiB"],
+        ),
+        (
+            &format!("{data}[timing]\nseal = \"2h\""),
+            &["timing.seal is 2h", "1ms to 1h"],
+        ),
+        (
+            &format!("{data}[timing]\nrelease = \"100ms\""),
+            &[
+                "timing.release is 100ms",
+                "more than timing.heartbeat, which is 300ms",
+            ],
+        ),
+        (
+            &format!("{data}[coordination]\nsession_timeout = \"0us\""),
+            &["coordination.session_timeout is 0us", "1ms to 1h"],
+        ),
+        (
+            &format!("{data}[cluster]\nreplication_factor = 3\nwrite_quorum = 4"),
+            &["cluster.write_quorum is 4", "1 to 3"],
+        ),
+        (
+            &format!("{data}[cluster]\nreplication_factor = 3"),
+            &["cluster.replication_factor is 3", "zookeeper"],
+        ),
+        (
+            &format!("{data}[coordination]\nkind = \"zookeeper\""),
+            &["coordination.servers is not set", "zk1:2181"],
+        ),
+        (
+            &format!("{data}[coordination]\nservers = \"a:1\""),
+            &["coordination.servers is \"a:1\"", "zookeeper"],
+        ),
+    ] {
+        let line = refused(settings);
+        for word in says {
+            assert!(line.contains(word), "{word} is not in: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let output = print_config(Path::new("never-made.toml"), &[]);
+    let line = refusal(output.status.code(), text(&output.stderr));
+    assert!(line.contains("never-made.toml"), "{line}");
+}
