@@ -19,6 +19,7 @@ mod arguments;
 mod cluster;
 mod data;
 mod inspect;
+mod load;
 mod repl;
 mod requests;
 mod serve;
@@ -59,6 +60,7 @@ enum Command {
     Info(inspect::Info),
     Kill(inspect::Kill),
     Repl(repl::Repl),
+    Load(load::Load),
     Wal(wal::Wal),
     Data(data::Data),
     Repair(data::Repair),
@@ -76,6 +78,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Info(info) => info.run().await,
         Command::Kill(kill) => kill.run().await,
         Command::Repl(repl) => repl.run().await,
+        Command::Load(load) => load.run().await,
         Command::Wal(wal) => wal.run(),
         Command::Data(data) => data.run().await,
         Command::Repair(repair) => repair.run().await,
@@ -150,6 +153,21 @@ enum CliError {
     NoFolder { folder: String },
     #[error("{folder} has no engine yet: a node makes it at its first start")]
     NoEngine { folder: String },
+    #[error("cannot write {path}: {source}")]
+    Output {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "a value that is recorded begins with a number of {least} digits, which tells it from all others"
+    )]
+    RecordedValue { least: usize },
+    #[error("the history cannot begin: key {key} could not be emptied ({why})")]
+    NotEmptied { key: String, why: &'static str },
+    #[error("no operation succeeded")]
+    NothingSucceeded,
+    #[error("a task of the program panicked; its message is above")]
+    Panicked,
     #[error("cannot use the terminal: {0}")]
     Terminal(#[from] rustyline::error::ReadlineError),
 }
@@ -161,7 +179,8 @@ impl CliError {
             | Self::Ports { .. }
             | Self::Settings(_)
             | Self::NoZookeeper
-            | Self::ReplicaLevel => Exit::Usage,
+            | Self::ReplicaLevel
+            | Self::RecordedValue { .. } => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -169,6 +188,12 @@ impl CliError {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Ports { .. } => Some("choose a lower --base-port"),
+            Self::RecordedValue { .. } => {
+                Some("give --value-bytes at least as many, or leave --record out")
+            }
+            Self::NotEmptied { .. } | Self::NothingSucceeded => {
+                Some("`kv info` shows which nodes are up, and whether every shard has a writer")
+            }
             Self::ReplicaLevel => Some("leave --level out, or say --level replica"),
             Self::Fail(fail) => show::hint(fail),
             _ => None,

@@ -146,15 +146,38 @@ impl Client {
         Ok(client)
     }
 
+    /// Another client, a session of its own: it begins with what this one knows of the nodes, and shares its connections. So many
+    /// clients need few of them.
+    #[must_use]
+    pub fn sibling(&self, seed: u64) -> Self {
+        Self {
+            seeds: self.seeds.clone(),
+            options: ClientOptions {
+                seed,
+                ..self.options.clone()
+            },
+            routes: self.routes.clone(),
+            links: self.links.clone(),
+            tokens: BTreeMap::new(),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The session token of the shard that owns a key: what a read of level `replica` asks for.
+    #[must_use]
+    pub fn token(&self, key: &[u8]) -> Option<Version> {
+        let shard = self.routes.shard(slot_of(key))?;
+        self.tokens.get(&shard).copied()
+    }
+
     /// Reads a key.
     pub async fn get(&mut self, key: Bytes, level: Level) -> Outcome<Read> {
         if let Err(error) = check_key(&key) {
             return Outcome::Fail(error.into());
         }
         let slot = slot_of(&key);
-        let shard = self.routes.shard(slot);
         let token = match (level, self.options.sessions) {
-            (Level::Replica, true) => shard.and_then(|shard| self.tokens.get(&shard).copied()),
+            (Level::Replica, true) => self.token(&key),
             _ => None,
         };
         let request = Request::Get { key, level, token };

@@ -38,7 +38,7 @@ fn nobody() -> String {
 fn every_command_has_a_help_with_an_example() {
     let all = stdout(&kv(&["--help"]));
     for command in [
-        "serve", "cluster", "get", "set", "delete", "slot", "info", "kill", "repl", "wal",
+        "serve", "cluster", "get", "set", "delete", "slot", "info", "kill", "repl", "load", "wal",
     ] {
         assert!(
             all.contains(&format!("\n  {command} ")),

@@ -7,10 +7,12 @@
 //! and "connection refused", which a kept connection reports when it was found closed and could not be made again: that
 //! error comes from `connect` alone, before the request leaves.
 //!
-//! A connection that failed in any way is dropped, so that the next attempt over it starts with connecting.
+//! A connection that failed in any way is dropped, so that the next attempt over it starts with connecting. Clients that share their
+//! connections share this, too: one of them connects, the others wait for it, and only the connection that failed is dropped.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kv_core::NodeId;
@@ -27,29 +29,34 @@ use crate::wire::{self, Info, MESSAGE_BYTES_MAX, Reply, WireError, proto};
 /// How often an idle connection is asked whether its other end lives, and how long that may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// The connections of a client.
-#[derive(Debug)]
+/// The connections of a client. A clone shares them.
+#[derive(Clone, Debug)]
 pub(super) struct Links {
-    kept: BTreeMap<String, KvClient<Channel>>,
+    kept: Arc<Mutex<BTreeMap<String, Place>>>,
     connect_each_time: bool,
+}
+
+/// The connection to one address, once there is one. Whoever makes it holds the lock.
+type Place = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+#[derive(Clone, Debug)]
+struct Connection {
+    client: KvClient<Channel>,
+    /// Tells it from one that was made later.
+    identity: Arc<()>,
 }
 
 impl Links {
     pub(super) fn new(connect_each_time: bool) -> Self {
         Self {
-            kept: BTreeMap::new(),
+            kept: Arc::default(),
             connect_each_time,
         }
     }
 
     /// Sends a request to an address and waits for the reply.
-    pub(super) async fn attempt(
-        &mut self,
-        address: &str,
-        request: &Request,
-        trial: &Trial,
-    ) -> Ended {
-        let Some(mut client) = self.connect(address, trial.attempt_time()).await else {
+    pub(super) async fn attempt(&self, address: &str, request: &Request, trial: &Trial) -> Ended {
+        let Some(mut connection) = self.connect(address, trial.attempt_time()).await else {
             return Ended::NotSent;
         };
         let time = match effect(request) {
@@ -57,7 +64,7 @@ impl Links {
             Effect::Write if !trial.has_time() => return Ended::NotSent, // Connecting has used it up.
             Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
         };
-        let sent = send(&mut client, request, time);
+        let sent = send(&mut connection.client, request, time);
         let ended = match tokio::time::timeout(time, sent).await {
             Ok(Ok(Ok(reply))) => return Ended::Replied(reply),
             Ok(Ok(Err(error))) => broken(address, Status::internal(error.to_string())),
@@ -66,13 +73,13 @@ impl Links {
                 address: address.to_owned(),
             }),
         };
-        self.kept.remove(address);
+        self.drop_failed(address, &connection).await;
         ended
     }
 
     /// Asks an address for its map and its status.
     pub(super) async fn info(
-        &mut self,
+        &self,
         address: &str,
         timeout: Duration,
         digest: bool,
@@ -80,28 +87,28 @@ impl Links {
         let unreachable = || Fail::Unreachable {
             tried: vec![address.to_owned()],
         };
-        let mut client = self
+        let mut connection = self
             .connect(address, timeout)
             .await
             .ok_or_else(unreachable)?;
-        let asked = client.info(proto::InfoRequest { digest });
+        let asked = connection.client.info(proto::InfoRequest { digest });
         let info = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => wire::info_from_proto(reply.into_inner()).map_err(Fail::from),
             Ok(Err(_)) | Err(_) => Err(unreachable()),
         };
         if info.is_err() {
-            self.kept.remove(address);
+            self.drop_failed(address, &connection).await;
         }
         info
     }
 
     /// Asks the node at an address to stop.
-    pub(super) async fn kill(&mut self, address: &str, timeout: Duration) -> Outcome<NodeId> {
-        let Some(mut client) = self.connect(address, timeout).await else {
+    pub(super) async fn kill(&self, address: &str, timeout: Duration) -> Outcome<NodeId> {
+        let Some(mut connection) = self.connect(address, timeout).await else {
             let tried = vec![address.to_owned()];
             return Outcome::Fail(Fail::Unreachable { tried });
         };
-        let asked = client.kill(proto::KillRequest {});
+        let asked = connection.client.kill(proto::KillRequest {});
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => Outcome::Ok(wire::kill_from_proto(reply.get_ref())),
             Ok(Err(status)) => match classify(address, status) {
@@ -118,25 +125,48 @@ impl Links {
     }
 
     /// A connection to an address; nothing if it could not be made, and then nothing was sent.
-    async fn connect(&mut self, address: &str, timeout: Duration) -> Option<KvClient<Channel>> {
+    async fn connect(&self, address: &str, timeout: Duration) -> Option<Connection> {
+        let connected = self.connect_at(address, timeout);
+        tokio::time::timeout(timeout, connected).await.ok()?
+    }
+
+    async fn connect_at(&self, address: &str, timeout: Duration) -> Option<Connection> {
+        let place = self.place(address);
+        let mut place = place.lock().await;
         if self.connect_each_time {
-            self.kept.remove(address);
+            *place = None;
         }
-        if let Some(client) = self.kept.get(address) {
-            return Some(client.clone());
+        if let Some(connection) = &*place {
+            return Some(connection.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .ok()?
             .connect_timeout(timeout)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
-        let channel = tokio::time::timeout(timeout, endpoint.connect())
-            .await
-            .ok()?
-            .ok()?;
-        let client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        self.kept.insert(address.to_owned(), client.clone());
-        Some(client)
+        let channel = endpoint.connect().await.ok()?;
+        let connection = Connection {
+            client: KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            identity: Arc::default(),
+        };
+        *place = Some(connection.clone());
+        Some(connection)
+    }
+
+    /// Where the connection to an address is kept.
+    fn place(&self, address: &str) -> Place {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.get(address) {
+            Some(place) => Arc::clone(place),
+            None => Arc::clone(kept.entry(address.to_owned()).or_default()),
+        }
+    }
+
+    /// Stops using a connection that failed, unless another one is in its place already.
+    async fn drop_failed(&self, address: &str, failed: &Connection) {
+        let place = self.place(address);
+        let is_it = |kept: &mut Connection| Arc::ptr_eq(&kept.identity, &failed.identity);
+        let _ = place.lock().await.take_if(is_it);
     }
 }
 

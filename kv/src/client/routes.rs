@@ -9,7 +9,7 @@ use super::ReplicaChoice;
 use crate::handle::{ClusterMap, ShardView};
 
 /// The map and its corrections.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     map: ClusterMap,
     /// Where `Moved` sent us; newer than the map, until that address fails.
