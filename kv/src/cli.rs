@@ -20,6 +20,7 @@ mod cluster;
 mod data;
 mod inspect;
 mod load;
+mod log;
 mod repl;
 mod requests;
 mod serve;

@@ -163,6 +163,16 @@ impl Client {
         }
     }
 
+    /// How long the operations from now on may take.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.options.timeout = timeout;
+    }
+
+    /// Goes on with a session that another client, or an earlier one, has begun: this one sees no older state of the shard.
+    pub fn resume(&mut self, shard: ShardId, token: Version) {
+        self.remember(shard, token);
+    }
+
     /// The session token of the shard that owns a key: what a read of level `replica` asks for.
     #[must_use]
     pub fn token(&self, key: &[u8]) -> Option<Version> {

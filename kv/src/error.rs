@@ -178,6 +178,21 @@ pub enum ServerError {
     },
 }
 
+impl ServerError {
+    /// What the operating system says about listening somewhere.
+    pub(crate) fn from_io(listen: &str, source: std::io::Error) -> Self {
+        let listen = listen.to_owned();
+        match source.kind() {
+            std::io::ErrorKind::AddrInUse => Self::InUse { listen },
+            std::io::ErrorKind::AddrNotAvailable => Self::Address { listen },
+            kind => Self::Listen {
+                listen,
+                source: kind.into(),
+            },
+        }
+    }
+}
+
 /// Why a node does not start, or why it stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {

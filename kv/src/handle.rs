@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -227,6 +228,8 @@ pub struct NodeHandle {
     pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) cluster: watch::Receiver<ClusterMap>,
     pub(crate) metrics: Arc<Metrics>,
+    /// It has been asked to stop.
+    is_leaving: Arc<AtomicBool>,
 }
 
 impl NodeHandle {
@@ -242,6 +245,7 @@ impl NodeHandle {
             asks,
             cluster,
             metrics: Arc::default(),
+            is_leaving: Arc::default(),
         }
     }
 
@@ -296,6 +300,16 @@ impl NodeHandle {
     pub(crate) async fn ask(&self, ask: Ask) {
         // A node that has stopped has nothing more to do.
         let _ = self.asks.send(ask).await;
+    }
+
+    /// Whether the node has been asked to stop: it answers what it can, and nobody new should come.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_to_leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
     }
 
     /// Lets the node end its session and stop, and waits for that.

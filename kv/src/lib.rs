@@ -12,6 +12,7 @@
 //! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
 //! | `repair.rs` | taking everything from a peer, for a damaged folder |
+//! | `http.rs` | the HTTP face, for clients and for an operator's tools |
 //! | `metrics.rs` | what an operator can measure |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
 //! | `quantity.rs` | lengths of time and numbers of bytes, as files that people write have them |
@@ -31,6 +32,8 @@ pub mod error;
 pub mod events;
 pub mod fs;
 pub mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod metrics;
 pub mod node;
 pub mod quantity;

@@ -123,6 +123,12 @@ impl Node {
         &self.handle
     }
 
+    /// How the node stands with the coordination service, kept up to date.
+    #[must_use]
+    pub fn agent(&self) -> watch::Receiver<AgentState> {
+        self.agent.clone()
+    }
+
     /// Waits until the node stops by itself, and says why.
     pub async fn stopped(&mut self) -> NodeError {
         let id = self.handle.node;

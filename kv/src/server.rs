@@ -144,23 +144,15 @@ async fn resolve(listen: &str) -> Result<SocketAddr, ServerError> {
 
 /// Finds what the operating system said in a chain of errors.
 fn broken(listen: &str, error: tonic::transport::Error) -> ServerError {
-    let listen = listen.to_owned();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::AddrInUse => ServerError::InUse { listen },
-                std::io::ErrorKind::AddrNotAvailable => ServerError::Address { listen },
-                kind => ServerError::Listen {
-                    listen,
-                    source: kind.into(),
-                },
-            };
+            return ServerError::from_io(listen, io.kind().into());
         }
         cause = current.source();
     }
     ServerError::Broken {
-        listen,
+        listen: listen.to_owned(),
         source: error,
     }
 }

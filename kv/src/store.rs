@@ -86,7 +86,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            checkpoint_bytes: 64 * 1024 * 1024,
+            checkpoint_bytes: 32 * 1024 * 1024,
             tombstones_max: 65_536,
             engine: engine::Options::default(),
         }

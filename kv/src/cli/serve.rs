@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use kv::client::{Client, ClientOptions};
 use kv::engine::EngineKind;
 use kv::error::NodeError;
+use kv::http::{HttpServer, Limits};
 use kv::node::Node;
 use kv::node::stop::Departure;
 use kv::quantity::Size;
@@ -16,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::arguments::{self, seed};
 use super::settings::{Coordination, Overrides, Settings};
 use super::world::{environment_for_serve, open_coordination};
-use super::{CliError, Exit, say};
+use super::{CliError, Exit, log, say};
 
 /// How long a node that stops waits for another to take the writer's role over.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -72,6 +74,9 @@ pub(super) struct Serve {
     /// How much log is kept for other members that lack it, in MiB; who lacks more gets a snapshot [default: 64].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=1024 * 1024))]
     log_retain_mib: Option<u64>,
+    /// The address to serve HTTP on: keys, health and metrics. Without one there is no HTTP.
+    #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
+    http: Option<String>,
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
@@ -93,15 +98,24 @@ impl Serve {
         let Coordination::Embedded = valid.coordination else {
             return Err(CliError::NoZookeeper);
         };
+        log::start(valid.log, valid.log_format);
         let (config, data) = (valid.node, valid.data);
         let coordination = open_coordination(&data.join("coordination"), &config.timing)?;
         let folder = data.join("node");
         let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
         let mut node = Node::start(config.clone(), environment).await?;
+        tokio::spawn(log::follow_agent(config.id, node.agent()));
         let (id, address, data) = (config.id, &config.advertise, data.display());
+        let http = match valid.http {
+            Some(listen) => Some(serve_http(&listen, &node, address).await?),
+            None => None,
+        };
         say(&format!(
             "{id} serves on {address}, with its data in {data}"
         ));
+        if let Some(http) = &http {
+            say(&format!("{id} serves HTTP on {}", http.address()));
+        }
         eprintln!("try `kv set greeting hello --node {address}`; stop with Ctrl-C");
         tokio::select! {
             biased;
@@ -138,8 +152,21 @@ impl Serve {
             checkpoint: size(self.checkpoint_mib),
             log_retain: size(self.log_retain_mib),
             wal_segment: size(self.wal_segment_mib),
+            http: self.http,
         }
     }
+}
+
+/// The HTTP face of a node. What others serve is asked of them.
+async fn serve_http(listen: &str, node: &Node, address: &str) -> Result<HttpServer, CliError> {
+    let options = ClientOptions {
+        seed: seed(),
+        ..ClientOptions::default()
+    };
+    let client = Client::new(vec![address.to_owned()], options);
+    let (handle, agent) = (node.handle().clone(), node.agent());
+    let started = HttpServer::start(listen, Limits::default(), handle, agent, client).await;
+    started.map_err(|error| CliError::Node(error.into()))
 }
 
 /// Completes when the program is asked to stop: Ctrl-C, or SIGTERM where there is such a thing.

@@ -16,6 +16,7 @@ mod check;
 mod sections;
 
 pub(super) use check::Coordination;
+pub(super) use sections::LogFormat;
 use sections::{
     ClusterSection, CoordinationSection, HttpSection, LogSection, NodeSection, StorageSection,
     TimingSection,
@@ -151,6 +152,7 @@ pub(super) struct Overrides {
     pub(super) checkpoint: Option<Size>,
     pub(super) log_retain: Option<Size>,
     pub(super) wal_segment: Option<Size>,
+    pub(super) http: Option<String>,
 }
 
 impl Overrides {
@@ -175,5 +177,6 @@ impl Overrides {
         put(self.checkpoint, &mut storage.checkpoint);
         put(self.log_retain, &mut storage.log_retain);
         put(self.wal_segment, &mut storage.wal_segment);
+        put(self.http.map(Some), &mut settings.http.listen);
     }
 }

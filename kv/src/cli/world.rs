@@ -12,6 +12,7 @@ use kv::fs::os::OsFileSystem;
 use kv::transport::GrpcTransport;
 
 use super::CliError;
+use super::log::Told;
 
 /// Opens the coordination service that lives in this process and keeps its data in `folder`.
 pub(super) fn open_coordination(folder: &Path, timing: &Timing) -> Result<Embedded, CliError> {
@@ -33,7 +34,10 @@ pub(super) fn environment_for_serve(
         clock: Arc::new(MonotonicClock {
             start: Instant::now(),
         }),
-        events: Arc::new(NoEvents),
+        events: Arc::new(Told {
+            node: config.id,
+            events: Arc::new(NoEvents),
+        }),
         seed,
     })
 }

@@ -34,6 +34,7 @@ pub enum Departure {
 impl Node {
     /// Stops in good order, with so much patience for the others to take over.
     pub async fn stop(self, patience: Duration) -> Departure {
+        self.handle.begin_to_leave();
         let departure = hand_over(&self.handle, patience).await;
         if let Departure::HandedOver(_) = departure {
             tokio::time::sleep(DRAIN).await;

@@ -8,12 +8,14 @@ use kv::quantity::{Length, Size};
 use kv::{engine, store, wal};
 use kv_core::{Fencing, NodeId};
 
-use super::sections::{CoordinationKind, FencingName, StorageSection};
+use tracing_subscriber::EnvFilter;
+
+use super::sections::{CoordinationKind, FencingName, LogFormat, StorageSection};
 use super::{Settings, SettingsError};
-use crate::cli::arguments;
+use crate::cli::{arguments, log};
 
 /// Settings that have been checked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::cli) struct Valid {
     /// The folder that keeps everything.
     pub(in crate::cli) data: PathBuf,
@@ -21,6 +23,12 @@ pub(in crate::cli) struct Valid {
     pub(in crate::cli) node: NodeConfig,
     /// The service that it coordinates with.
     pub(in crate::cli) coordination: Coordination,
+    /// Where it serves HTTP, if it does.
+    pub(in crate::cli) http: Option<String>,
+    /// What it tells about itself.
+    pub(in crate::cli) log: EnvFilter,
+    /// In which form.
+    pub(in crate::cli) log_format: LogFormat,
 }
 
 /// Which coordination service.
@@ -96,6 +104,9 @@ impl Settings {
             data,
             node,
             coordination,
+            http: self.checked_http()?,
+            log: self.checked_log()?,
+            log_format: self.log.format,
         };
         Ok((self, valid))
     }
@@ -112,6 +123,24 @@ impl Settings {
             value: value.to_string(),
             allowed: allowed.into(),
         }
+    }
+
+    fn checked_http(&self) -> Result<Option<String>, SettingsError> {
+        let Some(listen) = &self.http.listen else {
+            return Ok(None);
+        };
+        let wrong = |what| self.wrong("http.listen", listen, what);
+        arguments::address(listen).map_err(|_| wrong("HOST:PORT, such as 127.0.0.1:8001"))?;
+        match *listen == self.node.listen {
+            true => Err(wrong("another port than that of node.listen")),
+            false => Ok(Some(listen.clone())),
+        }
+    }
+
+    fn checked_log(&self) -> Result<EnvFilter, SettingsError> {
+        let allowed =
+            "error, warn, info, debug or trace, or such by module as `info,kv::agent=debug`";
+        log::filter(&self.log.level).map_err(|_| self.wrong("log.level", &self.log.level, allowed))
     }
 
     fn checked_cluster(&self) -> Result<ClusterConfig, SettingsError> {

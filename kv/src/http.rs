@@ -1,0 +1,148 @@
+//! The HTTP face of a node: keys for whoever has no gRPC, and what an operator's tools ask for.
+//!
+//! | request | what it does |
+//! |---|---|
+//! | `GET`, `PUT`, `DELETE /kv/{key}` | reads, writes or deletes a key; what another node serves is asked of it (`keys.rs`) |
+//! | `GET /info` | the cluster as this node knows it, and how it stands, as JSON |
+//! | `GET /healthz` | whether the node lives: 200, or 503 |
+//! | `GET /readyz` | whether it takes part and knows its way: 200, or 503 with the reason |
+//! | `GET /metrics` | what it counts, for Prometheus |
+//!
+//! Connections are HTTP/1.1, as many as the limits say. Whoever does not send the head of a request in time is cut off, and no request
+//! takes longer than its deadline (`listener.rs`).
+
+mod keys;
+mod listener;
+mod standing;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use kv_core::limits::VALUE_BYTES_MAX;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::agent::AgentState;
+use crate::client::Client;
+use crate::error::ServerError;
+use crate::handle::NodeHandle;
+
+pub use listener::Limits;
+
+/// No request takes longer, whatever its client says: its body has to arrive within that, too.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(65);
+
+/// What the handlers know.
+#[derive(Clone, Debug)]
+struct Face {
+    node: NodeHandle,
+    agent: watch::Receiver<AgentState>,
+    /// Reaches the other nodes; every request that goes there is a session of its own.
+    client: Arc<Client>,
+    /// How many such sessions there have been.
+    sessions: Arc<AtomicU64>,
+}
+
+impl Face {
+    /// A client's session with the rest of the cluster.
+    fn session(&self) -> Client {
+        self.client
+            .sibling(self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A face that is served. Dropping it ends it.
+#[derive(Debug)]
+pub struct HttpServer {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl HttpServer {
+    /// Starts serving a node on `listen` (`HOST:PORT`). What others serve is asked of them through `client`.
+    ///
+    /// # Errors
+    /// Says why nobody can listen there.
+    pub async fn start(
+        listen: &str,
+        limits: Limits,
+        node: NodeHandle,
+        agent: watch::Receiver<AgentState>,
+        client: Client,
+    ) -> Result<Self, ServerError> {
+        let face = Face {
+            node,
+            agent,
+            client: Arc::new(client),
+            sessions: Arc::default(),
+        };
+        let listener = listener::bind(listen).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ServerError::Listen {
+                listen: listen.to_owned(),
+                source,
+            })?;
+        let task = tokio::spawn(listener::serve(listener, limits, routes(face)));
+        Ok(Self { address, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn routes(face: Face) -> Router {
+    let keys = get(keys::read).put(keys::write).delete(keys::delete);
+    Router::new()
+        .route("/kv/{*key}", keys)
+        .route("/info", get(standing::info))
+        .route("/healthz", get(standing::health))
+        .route("/readyz", get(standing::readiness))
+        .route("/metrics", get(standing::metrics))
+        .fallback(async || refused(StatusCode::NOT_FOUND, "no-such-path", PATHS))
+        .method_not_allowed_fallback(async || {
+            refused(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", PATHS)
+        })
+        .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_TIME_MAX,
+        ))
+        .with_state(face)
+}
+
+const PATHS: &str =
+    "there are GET, PUT and DELETE of /kv/KEY, and GET of /info, /healthz, /readyz and /metrics";
+
+/// Something that definitely did not happen.
+fn refused(status: StatusCode, error: &str, message: &str) -> Response {
+    ended(status, "fail", error, message)
+}
+
+fn ended(status: StatusCode, outcome: &str, error: &str, message: &str) -> Response {
+    let body = json!({ "outcome": outcome, "error": error, "message": message });
+    as_json(status, &body)
+}
+
+fn as_json(status: StatusCode, body: &Value) -> Response {
+    let kind = [("content-type", "application/json")];
+    (status, kind, format!("{body}\n")).into_response()
+}

@@ -1,0 +1,123 @@
+//! What an operator's tools ask: whether the node lives, whether it takes part, how the cluster is, and what it counts.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{Face, as_json, refused};
+use crate::agent::AgentState;
+use crate::handle::{ClusterMap, Status};
+
+/// A node that does not say how it is within this is not well.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether the driver turns.
+pub(super) async fn health(State(face): State<Face>) -> Response {
+    match face.status().await {
+        Some(_) => "ok\n".into_response(),
+        None => not_well("the node does not answer, or has stopped"),
+    }
+}
+
+/// Whether the node is registered, and either serves or knows who does.
+pub(super) async fn readiness(State(face): State<Face>) -> Response {
+    let state = *face.agent.borrow();
+    let AgentState::Registered(_) = state else {
+        return not_well("the node is not registered with the coordination service");
+    };
+    let Some(status) = face.status().await else {
+        return not_well("the node does not answer, or has stopped");
+    };
+    if face.node.is_leaving() {
+        return not_well("the node is about to stop");
+    }
+    if status.is_suspect {
+        return not_well("the node is being repaired by its writer");
+    }
+    let map = face.node.cluster();
+    let Some(shard) = status.shard.and_then(|shard| map.shards.get(&shard)) else {
+        return "idle: the node is a member of no shard\n".into_response();
+    };
+    match shard.writer {
+        Some(writer) if writer == face.node.node && status.writer_of.is_none() => {
+            not_well("the node has just become the writer and does not serve yet")
+        }
+        Some(_) => "ok\n".into_response(),
+        None => not_well("the shard has no writer: an election runs"),
+    }
+}
+
+fn not_well(why: &str) -> Response {
+    refused(StatusCode::SERVICE_UNAVAILABLE, "not-ready", why)
+}
+
+pub(super) async fn metrics(State(face): State<Face>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([("content-type", kind)], face.node.metrics().await).into_response()
+}
+
+pub(super) async fn info(State(face): State<Face>) -> Response {
+    let body = json!({
+        "node": face.node.node.0,
+        "cluster": cluster(&face.node.cluster()),
+        "status": face.status().await.as_ref().map(status),
+    });
+    as_json(StatusCode::OK, &body)
+}
+
+impl Face {
+    async fn status(&self) -> Option<Status> {
+        let asked = self.node.status(false);
+        tokio::time::timeout(PATIENCE, asked).await.ok()?
+    }
+}
+
+fn cluster(map: &ClusterMap) -> Value {
+    let nodes = map.nodes.iter();
+    let nodes: Vec<Value> = nodes
+        .map(|(node, address)| json!({ "node": node.0, "address": address }))
+        .collect();
+    let shards = map.shards.iter().map(|(shard, view)| {
+        let slots = view
+            .slots
+            .iter()
+            .map(|range| json!([range.start(), range.end()]));
+        let voters = view.voters.iter().map(|voter| voter.0);
+        json!({
+            "shard": shard.0,
+            "epoch": view.epoch.0,
+            "writer": view.writer.map(|writer| writer.0),
+            "voters": voters.collect::<Vec<_>>(),
+            "write_quorum": view.write_quorum,
+            "slots": slots.collect::<Vec<_>>(),
+        })
+    });
+    json!({ "nodes": nodes, "shards": shards.collect::<Vec<_>>() })
+}
+
+fn status(status: &Status) -> Value {
+    let gauges = &status.gauges;
+    let followers = gauges.followers.iter().map(|follower| {
+        let lag = status.end.offset.0.saturating_sub(follower.matched.0);
+        json!({ "node": follower.node.0, "matched": follower.matched.0, "committed": follower.committed.0, "lag": lag })
+    });
+    json!({
+        "shard": status.shard.map(|shard| shard.0),
+        "writer_of": status.writer_of.map(|epoch| epoch.0),
+        "promised": status.promised.0,
+        "end": { "epoch": status.end.epoch.0, "offset": status.end.offset.0 },
+        "committed": status.committed.0,
+        "applied": gauges.applied.0,
+        "checkpoint": gauges.checkpoint.0,
+        "suspect": status.is_suspect,
+        "replicas": followers.collect::<Vec<_>>(),
+        "log_bytes": gauges.log_bytes,
+        "engine_bytes": gauges.engine_bytes,
+        "requests_queued": gauges.requests_queued,
+        "requests_waiting": gauges.requests_waiting,
+        "messages_queued": gauges.messages_queued,
+    })
+}
