@@ -123,6 +123,12 @@ impl Node {
         &self.handle
     }
 
+    /// How far the node has come with the coordination service, kept up to date.
+    #[must_use]
+    pub fn agent_state(&self) -> watch::Receiver<AgentState> {
+        self.agent.clone()
+    }
+
     /// Waits until the node stops by itself, and says why.
     pub async fn stopped(&mut self) -> NodeError {
         let id = self.handle.node;
@@ -133,6 +139,7 @@ impl Node {
                 service: *service,
             }),
             AgentState::NoFolder => Some(NodeError::NoFolder),
+            AgentState::Refused(error) => Some(NodeError::Coordination(*error)),
             _ => None,
         };
         tokio::select! {
