@@ -216,14 +216,14 @@ fn flags_that_make_no_sense_are_wrong_usage() {
     for (code, flags, expected) in [
         (2, vec!["--zookeeper", "zk1"], "is no HOST:PORT"),
         (2, vec!["--zookeeper", "zk1:2181/zookeeper"], "is no chroot"),
-        (2, vec!["--shards", "2"], "--zookeeper"),
-        (2, vec!["--replication-factor", "3"], "--zookeeper"),
+        (2, vec!["--shards", "2"], "\"zookeeper\""),
+        (2, vec!["--replication-factor", "3"], "\"zookeeper\""),
         (
             2,
             vec!["--zookeeper", "a:1", "--write-quorum", "4"],
             "write_quorum",
         ),
-        (2, vec!["--zookeeper-auth-file", &empty], "--zookeeper"),
+        (2, vec!["--zookeeper-auth-file", &empty], "\"zookeeper\""),
         (
             1,
             vec!["--zookeeper", "a:1", "--zookeeper-auth-file", &missing],
