@@ -45,6 +45,30 @@ fn a_cluster_over_zookeeper_outlives_its_writers() {
     cluster.judge();
 }
 
+/// Its session ends at once, and not by a timeout.
+#[test]
+#[ignore = "needs ZooKeeper: cargo xtask test runs it"]
+fn a_writer_that_is_asked_to_stop_hands_over_and_leaves_nothing_behind() {
+    if !server::is_there() {
+        return;
+    }
+    let mut cluster = Cluster::start(server::TICK * 2, "4s", 3);
+    let (node, said) = cluster.stop_writer();
+    assert!(said.contains("is the writer now"), "{said}");
+    let address = cluster.zookeeper_address().parse().unwrap();
+    let zookeeper = ZooKeeper::new(address, None, Duration::from_secs(4));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let left = runtime.block_on(async {
+        let session = zookeeper.connect().await.unwrap();
+        session.read(&format!("nodes/{}", node + 1)).await.unwrap()
+    });
+    assert_eq!(left, None, "its session has ended with it");
+    cluster.wait_for_writes(10);
+    cluster.revive(node);
+    cluster.wait_until_caught_up(node);
+    cluster.judge();
+}
+
 #[test]
 #[ignore = "needs ZooKeeper: cargo xtask test runs it"]
 fn a_cluster_goes_on_when_zookeeper_comes_back() {

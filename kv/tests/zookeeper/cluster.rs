@@ -1,4 +1,5 @@
 //! Three `kv serve` processes over a real ZooKeeper, and clients that write down what they see. The writer is killed and comes back.
+#![allow(dead_code, reason = "not every test does everything")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ pub(crate) struct Cluster {
     addresses: Vec<String>,
     folder: tempfile::TempDir,
     session_timeout: String,
+    seed: u64,
     clients: Clients,
     runtime: Runtime,
 }
@@ -49,6 +51,7 @@ impl Cluster {
             nodes: (0..NODES).map(|_| None).collect(),
             folder: tempfile::tempdir().unwrap(),
             session_timeout: session_timeout.to_owned(),
+            seed,
             clients: Clients::start(&addresses, seed),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -63,13 +66,15 @@ impl Cluster {
         cluster
     }
 
+    /// Where in ZooKeeper the cluster lives.
+    pub(crate) fn zookeeper_address(&self) -> String {
+        format!("{}/test", self.zookeeper.address())
+    }
+
     /// Starts the process of a node that is down.
     pub(crate) fn revive(&mut self, index: usize) {
         let data = self.folder.path().join(index.to_string());
-        let (id, zookeeper) = (
-            (index + 1).to_string(),
-            format!("{}/test", self.zookeeper.address()),
-        );
+        let (id, zookeeper) = ((index + 1).to_string(), self.zookeeper_address());
         let flags = [
             "--node-id",
             &id,
@@ -97,6 +102,17 @@ impl Cluster {
         std::thread::sleep(IN_FLIGHT);
         self.wait_for_writes(1);
         (writer, killed_at.elapsed())
+    }
+
+    /// Asks the writer to stop in good order, and returns which node it was and what it said.
+    pub(crate) fn stop_writer(&mut self) -> (usize, String) {
+        let writer = self.writer();
+        let node = self.nodes[writer].take().unwrap();
+        node.terminate();
+        let said = node.says();
+        let (code, stderr) = node.stops();
+        assert_eq!(code, Some(0), "{stderr}");
+        (writer, said)
     }
 
     /// Waits until that many more writes are acknowledged.
@@ -150,7 +166,8 @@ impl Cluster {
     /// Ends the clients and judges what they saw. What breaks a guarantee is kept in a file.
     pub(crate) fn judge(self) {
         let events = self.clients.finish();
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zookeeper-cluster.jsonl");
+        let name = format!("zookeeper-cluster-{}.jsonl", self.seed);
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let lines = events
             .iter()
             .map(|it| serde_json::to_string(it).unwrap() + "\n");
