@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::config::NodeConfig;
+use crate::coordination::CoordinationError;
 use crate::environment::Environment;
 use crate::handle::ClusterMap;
 
@@ -95,10 +96,14 @@ pub enum AgentState {
     },
     /// The data folder cannot note whose it is.
     NoFolder,
+    /// The service refuses the node, or holds what it cannot read.
+    Refused(CoordinationError),
     /// Another living process is registered under this node's id: the earlier session had the time to end and did not.
     IdTaken(SessionId),
     /// The node is registered under this session.
     Registered(SessionId),
+    /// It is or was, but nothing has been heard from the service for a while.
+    Disconnected(SessionId),
 }
 
 /// Reaches a node's agent. The agent ends when this is dropped, and its session times out; [`AgentHandle::close`] ends

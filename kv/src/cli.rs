@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kv::config::ConfigError;
 use kv::coordination::embedded::{Broken, OpenError};
+use kv::coordination::zookeeper::IdentityError;
 use kv::data_folder::DataFolderError;
 use kv::error::{Fail, NodeError};
 use kv::repair::RepairError;
@@ -25,6 +26,7 @@ mod repl;
 mod requests;
 mod serve;
 mod settings;
+mod shape;
 mod show;
 mod wal;
 mod world;
@@ -121,10 +123,8 @@ enum CliError {
     Ports { base_port: u16, count: usize },
     #[error(transparent)]
     Settings(#[from] settings::SettingsError),
-    #[error(
-        "coordination.kind is \"zookeeper\", which this build does not have; allowed: \"embedded\""
-    )]
-    NoZookeeper,
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("only reads of level `replica` can choose a replica")]
     ReplicaLevel,
     #[error("cannot use the data folder: {0}")]
@@ -179,7 +179,6 @@ impl CliError {
             Self::Config(_)
             | Self::Ports { .. }
             | Self::Settings(_)
-            | Self::NoZookeeper
             | Self::ReplicaLevel
             | Self::RecordedValue { .. } => Exit::Usage,
             _ => Exit::Failed,

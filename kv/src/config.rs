@@ -103,6 +103,9 @@ impl Default for Timing {
     }
 }
 
+/// N of a cluster of several processes, unless it is chosen.
+pub const REPLICATION_FACTOR: usize = 3;
+
 /// How much log is kept for members that lack it, unless it is chosen.
 pub const LOG_RETAIN_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -6,7 +6,7 @@
 //! ```text
 //! registry.rs (lock.rs, records.rs)   what the store keeps there: nodes, shards, locks
 //! ───────────────────────── Coordination, Session ─────────────────────────
-//! embedded.rs        the simulated service      a real ZooKeeper
+//! embedded.rs        the simulated service      zookeeper.rs
 //!        └───── tree.rs ─────┘
 //! ```
 //!
@@ -20,6 +20,8 @@ pub mod lock;
 pub mod records;
 pub mod registry;
 pub mod tree;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::time::Duration;
 
@@ -31,6 +33,20 @@ use kv_core::SessionId;
 pub trait Coordination: Send + Sync {
     /// Opens a new session.
     async fn connect(&self) -> Result<Box<dyn Session>, CoordinationError>;
+    /// What shows how long a session is kept (R16).
+    fn lease_proof(&self) -> LeaseProof {
+        LeaseProof::Write
+    }
+}
+
+/// From when on a session is kept for its timeout, as shown by an answered write of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseProof {
+    /// From when it was sent.
+    Write,
+    /// From when the write before it was sent, if that is a quarter of the timeout ago or more: the server that answers only lets
+    /// the one that keeps the sessions know, within that time, of whom it has heard.
+    NextWrite,
 }
 
 /// One session with the coordination service. Dropping it without `close` leaves it to time out.
@@ -53,7 +69,8 @@ pub trait Session: Send + Sync {
     async fn read(&self, path: &str) -> Result<Option<Znode>, CoordinationError>;
     /// The names of a znode's children, sorted, and watches them; empty where there is no such znode.
     async fn children(&self, path: &str) -> Result<Vec<String>, CoordinationError>;
-    /// Does all of the changes or none. Missing parents of a created znode are made as persistent ones.
+    /// Does all of the changes or none. Missing parents of a created znode are made as persistent ones; they may stay where the changes
+    /// come to nothing.
     /// Returns for each change the znode's new version (0 once it is deleted), and the path as created.
     async fn multi(&self, changes: Vec<Change>) -> Result<Vec<Changed>, CoordinationError>;
     /// Waits for the next event. Cancel-safe. Once the session is over, it is `Expired` again and again.
@@ -155,6 +172,15 @@ pub enum CoordinationError {
     #[error("the coordination service cannot be reached")]
     Unreachable,
     /// What was read is not what a store of this version writes.
-    #[error("the coordination service holds data that this version cannot read")]
+    #[error(
+        "the coordination service holds data that this version cannot read; run the version that wrote it, or give this cluster a \
+         place of its own"
+    )]
     Unreadable,
+    /// The service does not let this identity do that; nothing happened.
+    #[error(
+        "the coordination service refuses this identity: its access lists or quotas do not allow the call; start the node with the \
+         identity that the cluster's znodes belong to"
+    )]
+    Forbidden,
 }

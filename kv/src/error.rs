@@ -5,6 +5,7 @@
 
 use kv_core::{NodeId, Slot};
 
+use crate::coordination::CoordinationError;
 use crate::data_folder::DataFolderError;
 use crate::store::StoreError;
 use crate::wal::WalError;
@@ -233,6 +234,9 @@ pub enum NodeError {
         "the data folder cannot be written; see that there is space and that it is not read-only"
     )]
     NoFolder,
+    /// The coordination service refuses it, or holds what it cannot read.
+    #[error(transparent)]
+    Coordination(CoordinationError),
     /// The log task ended before the node did.
     #[error("the log task ended; what it synced is intact, restart the node")]
     LogTaskEnded,

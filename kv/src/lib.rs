@@ -9,7 +9,7 @@
 //! | `wal.rs` | the log on disk; `fs.rs` the disk under it; `data_folder.rs` whose disk it is, `wholeness.rs` whether all of it is there |
 //! | `store.rs` | what committed entries are applied to: checkpoints, snapshots |
 //! | `engine.rs` | where committed data lies on disk: memory, redb, sled, rocksdb |
-//! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
+//! | `coordination.rs` | the coordination service: the trait, the embedded one, a real ZooKeeper, what is kept there |
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
 //! | `repair.rs` | taking everything from a peer, for a damaged folder |
 //! | `http.rs` | the HTTP face, for clients and for an operator's tools |

@@ -123,9 +123,9 @@ impl Node {
         &self.handle
     }
 
-    /// How the node stands with the coordination service, kept up to date.
+    /// How far the node has come with the coordination service, kept up to date.
     #[must_use]
-    pub fn agent(&self) -> watch::Receiver<AgentState> {
+    pub fn agent_state(&self) -> watch::Receiver<AgentState> {
         self.agent.clone()
     }
 
@@ -139,6 +139,7 @@ impl Node {
                 service: *service,
             }),
             AgentState::NoFolder => Some(NodeError::NoFolder),
+            AgentState::Refused(error) => Some(NodeError::Coordination(*error)),
             _ => None,
         };
         tokio::select! {

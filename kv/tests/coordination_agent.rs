@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kv::agent::{AgentHandle, AgentState, Command, Notice, SetResult};
+use kv::agent::{AgentHandle, AgentState, Command, Notice, SetResult, lease_duration};
 use kv::config::{ClusterConfig, NodeConfig, Timing};
-use kv::coordination::Coordination;
 use kv::coordination::embedded::Embedded;
+use kv::coordination::{Change, Coordination, CoordinationError, CreateMode, LeaseProof, Session};
 use kv::environment::{Clock, Deliver, Environment, Transport};
 use kv::events::NoEvents;
 use kv::fs::{File, FileSystem};
@@ -78,6 +78,15 @@ struct Agent {
 
 impl Agent {
     fn start(service: &Embedded, id: u64, shards: u16, replication_factor: usize) -> Self {
+        Self::start_over(Arc::new(service.clone()), id, shards, replication_factor)
+    }
+
+    fn start_over(
+        coordination: Arc<dyn Coordination>,
+        id: u64,
+        shards: u16,
+        replication_factor: usize,
+    ) -> Self {
         let quorum = ClusterConfig::majority(replication_factor);
         let cluster =
             ClusterConfig::new(shards, replication_factor, quorum, None, Fencing::Epoch).unwrap();
@@ -100,7 +109,7 @@ impl Agent {
         let clock: Arc<dyn Clock> = Arc::new(Since(Instant::now()));
         let environment = Environment {
             file_system: Arc::new(Nothing),
-            coordination: Arc::new(service.clone()),
+            coordination,
             transport: Arc::new(Nothing),
             clock: clock.clone(),
             events: Arc::new(NoEvents),
@@ -214,6 +223,57 @@ async fn leases_are_renewed_and_end_before_the_session_would() {
         assert!(until > last && until < agent.clock.now() + TIMEOUT);
         last = until;
     }
+}
+
+/// A service whose answer to a write proves only the write before.
+struct Relayed(Embedded);
+
+#[async_trait]
+impl Coordination for Relayed {
+    async fn connect(&self) -> Result<Box<dyn Session>, CoordinationError> {
+        self.0.connect().await
+    }
+
+    fn lease_proof(&self) -> LeaseProof {
+        LeaseProof::NextWrite
+    }
+}
+
+#[tokio::test]
+async fn a_lease_counts_from_the_write_before_where_that_is_all_that_is_proven() {
+    let service = Arc::new(Relayed(Embedded::in_memory(TIMEOUT)));
+    let mut agent = Agent::start_over(service, 1, 1, 1);
+    let duration = lease_duration(TIMEOUT, Timing::default().clock_drift_ppm_max);
+    let apart = TIMEOUT / 5;
+    let mut last = Duration::ZERO;
+    for _ in 0..3 {
+        let until = agent
+            .next(|notice| match notice {
+                Notice::Lease { until, .. } => Some(until),
+                _ => None,
+            })
+            .await;
+        assert!(until > last, "it is renewed");
+        assert!(until < agent.clock.now() + duration - apart);
+        last = until;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_read_the_cluster_says_so() {
+    let service = Embedded::in_memory(TIMEOUT);
+    let session = service.connect().await.unwrap();
+    let create = Change::Create {
+        path: "shards/0".to_owned(),
+        data: b"{\"format\":2}".to_vec(),
+        mode: CreateMode::Persistent,
+    };
+    session.multi(vec![create]).await.unwrap();
+    let agent = Agent::start(&service, 1, 1, 1);
+    let mut state = agent.handle.state();
+    let refused = AgentState::Refused(CoordinationError::Unreadable);
+    let said = state.wait_for(|state| *state == refused);
+    tokio::time::timeout(PATIENCE, said).await.unwrap().unwrap();
 }
 
 #[tokio::test]

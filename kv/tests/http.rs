@@ -49,7 +49,7 @@ impl Cluster {
         for (number, address) in (1..).zip(&addresses) {
             let node = start(number, address, &config, &service).await;
             let client = Client::new(vec![address.clone()], ClientOptions::default());
-            let (handle, agent) = (node.handle().clone(), node.agent());
+            let (handle, agent) = (node.handle().clone(), node.agent_state());
             let face = HttpServer::start("127.0.0.1:0", limits, handle, agent, client);
             faces.push(face.await.unwrap());
             nodes.push(node);

@@ -67,7 +67,7 @@ impl Run {
             seed,
             folder: tempfile::tempdir().unwrap(),
             rng: StdRng::seed_from_u64(seed),
-            clients: Clients::start(&address, seed),
+            clients: Clients::start(std::slice::from_ref(&address), seed),
             address,
             log_files_seen: BTreeSet::new(),
             log_files_dropped: 0,

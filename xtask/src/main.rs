@@ -108,6 +108,7 @@ fn test() -> anyhow::Result<()> {
         cargo(&["test", "--workspace", "--exclude", "model"]),
     )?;
     test_rocksdb()?;
+    test_zookeeper()?;
     // The model visits millions of states. That the plain protocol loses a write is one of these tests.
     let model = ["test", "--release", "-p", "model"];
     step("tests, model", cargo(&model))?;
@@ -159,13 +160,9 @@ fn test() -> anyhow::Result<()> {
 /// The engine that is built only where it is asked for, with Debian's library, which takes a minute where the crate's own takes many.
 fn test_rocksdb() -> anyhow::Result<()> {
     let name = "tests, with RocksDB";
-    let header = Path::new("/usr/include/rocksdb/c.h");
-    if !header.is_file() {
-        let missing = "librocksdb-dev is not installed: apt-get install clang libclang-dev g++ librocksdb-dev";
-        if std::env::var_os("CI").is_some() {
-            bail!("{name}: {missing}");
-        }
-        eprintln!("── {name}: SKIPPED, {missing}");
+    let missing =
+        "librocksdb-dev is not installed: apt-get install clang libclang-dev g++ librocksdb-dev";
+    if !is_installed(name, "/usr/include/rocksdb/c.h", missing)? {
         return Ok(());
     }
     let tests = [
@@ -190,6 +187,32 @@ fn test_rocksdb() -> anyhow::Result<()> {
     command.env("ROCKSDB_LIB_DIR", library_folder());
     command.env("ROCKSDB_INCLUDE_DIR", "/usr/include");
     step(name, command)
+}
+
+/// What needs a real ZooKeeper: the tests start their servers themselves, and most of the time wait for sessions to end.
+fn test_zookeeper() -> anyhow::Result<()> {
+    let name = "tests, with ZooKeeper";
+    let missing = "ZooKeeper is not installed: apt-get install zookeeper";
+    if !is_installed(name, "/usr/share/java/zookeeper.jar", missing)? {
+        return Ok(());
+    }
+    let tests = ["--test", "zookeeper", "--test", "zookeeper_cluster"];
+    let mut command = cargo(&["test", "-p", "kv"]);
+    command.args(tests);
+    command.args(["--", "--ignored", "--test-threads", "2"]);
+    step(name, command)
+}
+
+/// Whether a step can run. Where what it needs is missing it says so and is skipped; in CI that is an error.
+fn is_installed(name: &str, file: &str, missing: &str) -> anyhow::Result<bool> {
+    if Path::new(file).is_file() {
+        return Ok(true);
+    }
+    if std::env::var_os("CI").is_some() {
+        bail!("{name}: {missing}");
+    }
+    eprintln!("── {name}: SKIPPED, {missing}");
+    Ok(false)
 }
 
 /// Where Debian keeps the libraries of this machine's kind.

@@ -37,6 +37,8 @@ pub(super) struct Mirror {
     last_known: BTreeMap<NodeId, String>,
     /// How many shards the list names, readable or not, if it has been read in this session.
     shards_listed: Option<usize>,
+    /// Nothing has been learned yet, in any session.
+    is_new: bool,
 }
 
 /// What one refresh found out.
@@ -44,6 +46,8 @@ pub(super) struct Mirror {
 pub(super) struct Found {
     facts: Vec<Fact>,
     left: BTreeSet<Part>,
+    /// Something of it is not what this version writes.
+    pub(super) is_unreadable: bool,
     /// Why it ended early, if it did.
     pub(super) error: Option<CoordinationError>,
 }
@@ -67,6 +71,7 @@ impl Mirror {
             own: None,
             last_known: BTreeMap::new(),
             shards_listed: None,
+            is_new: true,
         };
         mirror.forget();
         mirror
@@ -115,6 +120,12 @@ impl Mirror {
         }
     }
 
+    /// Whether nothing has been learned yet. A node that cannot read the cluster from the start is of the wrong version; one that could
+    /// goes on with what it knows.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     pub(super) fn is_stale(&self) -> bool {
         !self.stale.is_empty()
     }
@@ -153,6 +164,7 @@ impl Mirror {
 
     /// Takes over what a refresh found.
     pub(super) fn learn(&mut self, found: Found) {
+        self.is_new &= found.facts.is_empty();
         self.stale.extend(found.left);
         for fact in found.facts {
             match fact {
@@ -237,7 +249,7 @@ impl Reading {
             match self.read(part, &mut todo).await {
                 Ok(()) => {}
                 // Nothing to be done until it changes, and then the watch fires; the rest is good.
-                Err(CoordinationError::Unreadable) => {}
+                Err(CoordinationError::Unreadable) => self.found.is_unreadable = true,
                 Err(error) => {
                     self.found.error = Some(error);
                     break;

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::mirror::{Found, Mirror};
 use super::queue::{Queue, Step};
 use super::task::{Closed, Desk};
-use super::{Command, Notice, Request, SetResult, TOUCHES_PER_TIMEOUT, lease_duration};
+use super::{AgentState, Command, Notice, Request, SetResult, TOUCHES_PER_TIMEOUT, lease_duration};
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::coordination::lock::Place;
-use crate::coordination::{CoordinationError, Session, SessionEvent, lock, registry};
+use crate::coordination::{CoordinationError, LeaseProof, Session, SessionEvent, lock, registry};
 use crate::environment::Environment;
 
 /// The own shard is read this often within a session timeout, though watches tell of every change.
@@ -25,6 +25,12 @@ const POLLS_PER_TIMEOUT: u32 = 2;
 const POLLS_PER_FULL_READING: u32 = 16;
 /// What failed is tried again after this part of the session timeout.
 const RETRIES_PER_TIMEOUT: u32 = 8;
+
+// Where an answered write proves only the one before it, two in a row are far enough apart for that.
+const _: () = assert!(
+    TOUCHES_PER_TIMEOUT == 4,
+    "a touch every quarter of the timeout"
+);
 
 /// Why a session is served no longer.
 pub(super) enum Ended {
@@ -68,6 +74,8 @@ pub(super) struct Serving<'a> {
     /// After a failure, the next reading waits until then.
     refresh_at: Instant,
     touching: bool,
+    /// When the write was sent that the next one proves, where an answer alone does not.
+    touched_at: Option<Duration>,
     /// How many `Set`s are not answered yet.
     sets_under_way: usize,
     /// A `Read` waits for a reading that has not begun yet.
@@ -101,6 +109,7 @@ impl<'a> Serving<'a> {
             refreshing: false,
             refresh_at: now,
             touching: false,
+            touched_at: None,
             sets_under_way: 0,
             read_asked: false,
             read_under_way: false,
@@ -128,9 +137,14 @@ impl<'a> Serving<'a> {
                 event = session.event() => match event {
                     SessionEvent::Expired => return self.on_expired(desk),
                     SessionEvent::Changed { path } => self.on_changed(&path),
-                    SessionEvent::Connected => self.on_connected(Instant::now()),
+                    SessionEvent::Connected => {
+                        desk.state.send_replace(AgentState::Registered(session.id()));
+                        self.on_connected(Instant::now());
+                    }
                     // Nobody is demoted: the lease ends by itself (R16).
-                    SessionEvent::Disconnected => {}
+                    SessionEvent::Disconnected => {
+                        desk.state.send_replace(AgentState::Disconnected(session.id()));
+                    }
                 },
                 Some(done) = self.calls.next() => self.on_done(done, desk),
                 () = tokio::time::sleep_until(wake_at) => {}
@@ -240,9 +254,11 @@ impl<'a> Serving<'a> {
             Done::Refreshed(found) => self.on_refreshed(found, now, desk),
             Done::Touched { sent_at, result } => {
                 self.touching = false;
-                if result.is_ok() {
+                if result.is_ok()
+                    && let Some(kept_from) = self.kept_from(sent_at)
+                {
                     let drift = self.config.timing.clock_drift_ppm_max;
-                    let until = sent_at + lease_duration(self.session.timeout(), drift);
+                    let until = kept_from + lease_duration(self.session.timeout(), drift);
                     let session = self.session.id();
                     desk.notify(Notice::Lease { session, until });
                 }
@@ -268,9 +284,29 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// From when on the service keeps the session for its timeout, as an answered write shows that was sent then.
+    fn kept_from(&mut self, sent_at: Duration) -> Option<Duration> {
+        if self.environment.coordination.lease_proof() == LeaseProof::Write {
+            return Some(sent_at);
+        }
+        // Less the grain of our timers, which the lease's own tick covers.
+        let enough = self.session.timeout() * 24 / 100;
+        match self.touched_at {
+            Some(before) if sent_at < before + enough => None, // It says nothing yet of the one before.
+            before => {
+                self.touched_at = Some(sent_at);
+                before
+            }
+        }
+    }
+
     fn on_refreshed(&mut self, found: Found, now: Instant, desk: &Desk) {
         self.refreshing = false;
         let failed = found.error.is_some();
+        if found.is_unreadable && self.mirror.is_new() {
+            let refused = AgentState::Refused(CoordinationError::Unreadable);
+            desk.state.send_replace(refused);
+        }
         self.mirror.learn(found);
         if failed {
             self.refresh_at = now + self.session.timeout() / RETRIES_PER_TIMEOUT;

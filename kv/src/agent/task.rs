@@ -106,7 +106,11 @@ async fn open(
     loop {
         let connect = environment.coordination.connect();
         let bound = config.timing.session_timeout;
-        if let Ok(Ok(session)) = tokio::time::timeout(bound, connect).await {
+        let connected = tokio::time::timeout(bound, connect).await;
+        if let Ok(Err(error)) = &connected {
+            refuse(*error, state);
+        }
+        if let Ok(Ok(session)) = connected {
             if !join(environment, session.as_ref(), rng, state).await {
                 session.close().await;
                 let jitter = rng.random_range(0.5..1.5);
@@ -115,14 +119,14 @@ async fn open(
             }
             state.send_replace(AgentState::Registering);
             let address = &config.advertise;
-            if register(session.as_ref(), config.id, address, state)
-                .await
-                .is_ok()
-            {
-                return session;
+            match register(session.as_ref(), config.id, address, state).await {
+                Ok(()) => return session,
+                Err(error) => {
+                    state.send_replace(AgentState::Connecting);
+                    refuse(error, state);
+                }
             }
             session.close().await;
-            state.send_replace(AgentState::Connecting);
         }
         let jitter = rng.random_range(0.5..1.5);
         tokio::time::sleep(config.timing.backoff.mul_f64(jitter)).await;
@@ -137,8 +141,12 @@ async fn join(
     rng: &mut StdRng,
     state: &watch::Sender<AgentState>,
 ) -> bool {
-    let Ok(service) = registry::cluster(session, rng.random()).await else {
-        return false;
+    let service = match registry::cluster(session, rng.random()).await {
+        Ok(service) => service,
+        Err(error) => {
+            refuse(error, state);
+            return false;
+        }
     };
     match data_folder::join(environment.file_system.as_ref(), service).await {
         Ok(folder) if folder == service => true,
@@ -153,11 +161,18 @@ async fn join(
     }
 }
 
+/// Tells of what trying again does not mend.
+fn refuse(error: CoordinationError, state: &watch::Sender<AgentState>) {
+    if let CoordinationError::Forbidden | CoordinationError::Unreadable = error {
+        state.send_replace(AgentState::Refused(error));
+    }
+}
+
 /// Registers the node, once an earlier session of it has ended. That is awaited, never helped on: the process behind it
 /// may live and hold a lease.
 ///
 /// # Errors
-/// When the session is over.
+/// When the session is over, or the service refuses.
 async fn register(
     session: &dyn Session,
     node: NodeId,
@@ -180,7 +195,9 @@ async fn register(
                     state.send_replace(AgentState::IdTaken(owner));
                 }
             }
-            Err(CoordinationError::Expired) => return Err(CoordinationError::Expired),
+            Err(error @ (CoordinationError::Expired | CoordinationError::Forbidden)) => {
+                return Err(error);
+            }
             // A service that does not answer ends no session, and may give each its whole time anew when it is back.
             Err(_) => taken_since = None,
         }

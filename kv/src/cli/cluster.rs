@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use kv::config::{ClusterConfig, NodeConfig, Timing};
+use clap::Args;
+use kv::config::{ClusterConfig, NodeConfig, REPLICATION_FACTOR, Timing};
 use kv::error::NodeError;
 use kv::handle::{ClusterMap, NodeHandle, ShardView};
 use kv::node::Node;
@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 
 use super::arguments::seed;
 use super::inspect::shard_table;
-use super::world::{environment_for_serve, open_coordination};
+use super::shape::{Fencing, Shape};
+use super::world::{Service, environment_for_serve};
 use super::{CliError, Exit, say};
 
 /// How often the running cluster is looked at.
@@ -40,30 +41,14 @@ pub(super) struct Cluster {
     /// How many shards; each has its own writer and owns its part of the keys.
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
     shards: u16,
-    /// N: how many nodes a shard has, the writer included.
-    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
-    replication_factor: usize,
-    /// Q: how many nodes must have a write before it is acknowledged [default: a majority].
-    #[arg(long, value_name = "NUMBER")]
-    write_quorum: Option<usize>,
-    /// Which protocol the shards run.
-    #[arg(long, value_enum, default_value = "epoch")]
-    fencing: Fencing,
+    #[command(flatten)]
+    shape: Shape,
     /// The port of the first node; the others have the ports after it.
     #[arg(long, value_name = "PORT", default_value_t = 7001, value_parser = clap::value_parser!(u16).range(1..))]
     base_port: u16,
     /// The folder that keeps everything [default: a temporary one, gone when the cluster stops].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-}
-
-/// Which protocol runs.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Fencing {
-    /// A new writer first makes sure that the old one can acknowledge nothing any more
-    Epoch,
-    /// The plain protocol: the old writer serves until it notices
-    None,
 }
 
 impl Cluster {
@@ -77,7 +62,7 @@ impl Cluster {
         let data = data.or(self.data.as_deref()).unwrap_or(Path::new("."));
         let (stopped, stops) = mpsc::unbounded_channel();
         let mut running = BTreeMap::new();
-        let coordination = open_coordination(&data.join("coordination"), &Timing::default())?;
+        let coordination = Service::embedded(&data.join("coordination"), &Timing::default())?;
         for config in configs {
             let folder = data.join(config.id.to_string());
             let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
@@ -101,12 +86,13 @@ impl Cluster {
 
     /// The configurations of all nodes.
     fn configs(&self) -> Result<Vec<NodeConfig>, CliError> {
-        let n = self.replication_factor;
-        let fencing = match self.fencing {
-            Fencing::Epoch => kv_core::Fencing::Epoch,
-            Fencing::None => kv_core::Fencing::None,
+        let n = self.shape.replication_factor.unwrap_or(REPLICATION_FACTOR);
+        let fencing = match self.shape.fencing {
+            None | Some(Fencing::Epoch) => kv_core::Fencing::Epoch,
+            Some(Fencing::None) => kv_core::Fencing::None,
         };
-        let quorum = self.write_quorum.unwrap_or(ClusterConfig::majority(n));
+        let quorum = self.shape.write_quorum;
+        let quorum = quorum.unwrap_or(ClusterConfig::majority(n));
         let cluster = ClusterConfig::new(self.shards, n, quorum, None, fencing)?;
         let count = usize::from(self.shards) * n;
         let ports: Vec<u16> = (self.base_port..=u16::MAX).take(count).collect();

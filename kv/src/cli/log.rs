@@ -229,8 +229,14 @@ pub(super) async fn follow_agent(node: NodeId, mut state: watch::Receiver<AgentS
                     "registered with the coordination service"
                 );
             }
+            AgentState::Disconnected(_) => {
+                warn!(node, "nothing is heard from the coordination service");
+            }
             // These end the node, which says why.
-            AgentState::OtherCluster { .. } | AgentState::NoFolder | AgentState::IdTaken(_) => {}
+            AgentState::OtherCluster { .. }
+            | AgentState::NoFolder
+            | AgentState::Refused(_)
+            | AgentState::IdTaken(_) => {}
         }
         if state.changed().await.is_err() {
             return;

@@ -1,10 +1,12 @@
-//! `kv serve`: one node, as its settings say.
+//! `kv serve`: one node, as its settings say: alone, or with ZooKeeper one of a cluster.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use kv::agent::AgentState;
 use kv::client::{Client, ClientOptions};
+use kv::coordination::zookeeper::ZooKeeperAddress;
 use kv::engine::EngineKind;
 use kv::error::NodeError;
 use kv::http::{HttpServer, Limits};
@@ -14,14 +16,19 @@ use kv::quantity::Size;
 use kv_core::NodeId;
 #[cfg(unix)]
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::arguments::{self, seed};
 use super::settings::{Coordination, Overrides, Settings};
-use super::world::{environment_for_serve, open_coordination};
+use super::shape::Shape;
+use super::world::{Service, environment_for_serve};
 use super::{CliError, Exit, log, say};
 
 /// How long a node that stops waits for another to take the writer's role over.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// ZooKeeper may be silent for so long before somebody is told.
+const SILENCE_PATIENCE: Duration = Duration::from_secs(2);
 
 const MIB: u64 = 1024 * 1024;
 
@@ -33,11 +40,15 @@ Examples:
   kv serve --data ./data --listen 0.0.0.0:7001 --advertise db.example.org:7001
   kv serve --config kv.toml
   kv serve --config kv.toml --print-config
+  kv serve --data ./data --node-id 2 --listen 127.0.0.1:7002 \\
+      --zookeeper zk1:2181,zk2:2181,zk3:2181/splitbrain
 
 Everything that can be set is in kv.example.toml, with its default and its reason; what a flag says
-counts more than the file. A node that is alone needs no other server: it owns every slot and keeps
-everything in the data folder; start it again with the same folder and it goes on where it stopped.
-Stop it with Ctrl-C. For several nodes at once see `kv cluster`.")]
+counts more than the file. A node that is alone needs no other server: it owns every slot. With
+ZooKeeper a node joins the cluster that lives there; shards are placed once as many nodes have come as
+all of them need. Either way it keeps everything in the data folder; start it again with the same
+folder and it goes on where it stopped. Stop it with Ctrl-C. For a whole cluster in one process see
+`kv cluster`.")]
 pub(super) struct Serve {
     /// The file with the settings.
     #[arg(long, value_name = "FILE")]
@@ -57,6 +68,21 @@ pub(super) struct Serve {
     /// The number of the node. A data folder belongs to one node for ever [default: 1].
     #[arg(long, value_name = "NUMBER", value_parser = arguments::node_id)]
     node_id: Option<NodeId>,
+    /// The ZooKeeper servers that coordinate the cluster, and where in them it lives.
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT...][/CHROOT]")]
+    zookeeper: Option<ZooKeeperAddress>,
+    /// A file with one line, USER:PASSWORD: as whom the node comes to ZooKeeper, where only this user may then read and change
+    /// what the cluster keeps.
+    #[arg(long, value_name = "FILE")]
+    zookeeper_auth_file: Option<PathBuf>,
+    /// How long ZooKeeper keeps a silent node's session: after about that long a dead writer is replaced [default: 4s].
+    #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
+    session_timeout: Option<Duration>,
+    /// How many shards the cluster has, from its beginning [default: 1].
+    #[arg(long, value_name = "NUMBER")]
+    shards: Option<u16>,
+    #[command(flatten)]
+    shape: Shape,
     /// How much of the write-ahead log goes into one file, in MiB: 1 to 1024 [default: 64].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024))]
     wal_segment_mib: Option<u64>,
@@ -95,16 +121,13 @@ impl Serve {
             say(settings.to_toml().trim_end());
             return Ok(Exit::Done);
         }
-        let Coordination::Embedded = valid.coordination else {
-            return Err(CliError::NoZookeeper);
-        };
         log::start(valid.log, valid.log_format);
         let (config, data) = (valid.node, valid.data);
-        let coordination = open_coordination(&data.join("coordination"), &config.timing)?;
+        let service = Service::open(&valid.coordination, &data, &config.timing)?;
         let folder = data.join("node");
-        let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
+        let environment = environment_for_serve(&folder, &config, &service, seed())?;
         let mut node = Node::start(config.clone(), environment).await?;
-        tokio::spawn(log::follow_agent(config.id, node.agent()));
+        tokio::spawn(log::follow_agent(config.id, node.agent_state()));
         let (id, address, data) = (config.id, &config.advertise, data.display());
         let http = match valid.http {
             Some(listen) => Some(serve_http(&listen, &node, address).await?),
@@ -117,6 +140,7 @@ impl Serve {
             say(&format!("{id} serves HTTP on {}", http.address()));
         }
         eprintln!("try `kv set greeting hello --node {address}`; stop with Ctrl-C");
+        let silence = tell_of_silence(node.agent_state(), &valid.coordination);
         tokio::select! {
             biased;
             error = node.stopped() => match error {
@@ -126,7 +150,8 @@ impl Serve {
                 }
                 error => Err(error.into()),
             },
-            broken = coordination.broken() => Err(broken.into()),
+            broken = service.broken() => Err(broken.into()),
+            () = silence => Ok(Exit::Done),
             () = signalled() => {
                 eprintln!("{id} stops in good order; once more stops it at once");
                 tokio::select! {
@@ -147,6 +172,11 @@ impl Serve {
             listen: self.listen,
             advertise: self.advertise,
             allow_kill: self.allow_kill,
+            zookeeper: self.zookeeper,
+            zookeeper_auth_file: self.zookeeper_auth_file,
+            session_timeout: self.session_timeout,
+            shards: self.shards,
+            shape: self.shape,
             engine: self.engine,
             cache: size(self.engine_cache_mib),
             checkpoint: size(self.checkpoint_mib),
@@ -164,9 +194,28 @@ async fn serve_http(listen: &str, node: &Node, address: &str) -> Result<HttpServ
         ..ClientOptions::default()
     };
     let client = Client::new(vec![address.to_owned()], options);
-    let (handle, agent) = (node.handle().clone(), node.agent());
+    let (handle, agent) = (node.handle().clone(), node.agent_state());
     let started = HttpServer::start(listen, Limits::default(), handle, agent, client).await;
     started.map_err(|error| CliError::Node(error.into()))
+}
+
+/// Says so when ZooKeeper is not heard from, once each time. Ends with the node.
+async fn tell_of_silence(mut states: watch::Receiver<AgentState>, service: &Coordination) {
+    let Coordination::Zookeeper { servers, .. } = service else {
+        return std::future::pending().await;
+    };
+    let is_silent =
+        |state: &AgentState| matches!(state, AgentState::Connecting | AgentState::Disconnected(_));
+    while states.wait_for(is_silent).await.is_ok() {
+        let heard = states.wait_for(|state| !is_silent(state));
+        if tokio::time::timeout(SILENCE_PATIENCE, heard).await.is_ok() {
+            continue;
+        }
+        eprintln!("no answer from ZooKeeper at {servers}; trying again until there is one");
+        if states.wait_for(|state| !is_silent(state)).await.is_ok() {
+            eprintln!("ZooKeeper at {servers} answers");
+        }
+    }
 }
 
 /// Completes when the program is asked to stop: Ctrl-C, or SIGTERM where there is such a thing.

@@ -5,21 +5,24 @@
 //! place, the value, and what is allowed. Paths in the file are relative to the folder that it lies in.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kv::config::ConfigError;
+use kv::coordination::zookeeper::ZooKeeperAddress;
 use kv::engine::EngineKind;
-use kv::quantity::Size;
+use kv::quantity::{Length, Size};
 use kv_core::NodeId;
 use serde::{Deserialize, Serialize};
 
 mod check;
 mod sections;
 
+use super::shape::Shape;
 pub(super) use check::Coordination;
 pub(super) use sections::LogFormat;
 use sections::{
-    ClusterSection, CoordinationSection, HttpSection, LogSection, NodeSection, StorageSection,
-    TimingSection,
+    ClusterSection, CoordinationKind, CoordinationSection, HttpSection, LogSection, NodeSection,
+    StorageSection, TimingSection,
 };
 
 /// Everything that can be set, as it is written.
@@ -140,7 +143,7 @@ fn refused(file: &str, text: &str, error: &toml::de::Error) -> SettingsError {
 }
 
 /// What flags say: more than a file does.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Overrides {
     pub(super) id: Option<NodeId>,
     pub(super) data: Option<PathBuf>,
@@ -153,6 +156,11 @@ pub(super) struct Overrides {
     pub(super) log_retain: Option<Size>,
     pub(super) wal_segment: Option<Size>,
     pub(super) http: Option<String>,
+    pub(super) zookeeper: Option<ZooKeeperAddress>,
+    pub(super) zookeeper_auth_file: Option<PathBuf>,
+    pub(super) session_timeout: Option<Duration>,
+    pub(super) shards: Option<u16>,
+    pub(super) shape: Shape,
 }
 
 impl Overrides {
@@ -178,5 +186,25 @@ impl Overrides {
         put(self.log_retain, &mut storage.log_retain);
         put(self.wal_segment, &mut storage.wal_segment);
         put(self.http.map(Some), &mut settings.http.listen);
+        let (cluster, coordination) = (&mut settings.cluster, &mut settings.coordination);
+        if let Some(address) = self.zookeeper {
+            coordination.kind = CoordinationKind::Zookeeper;
+            coordination.servers = Some(address.to_string());
+        }
+        put(
+            self.zookeeper_auth_file.map(Some),
+            &mut coordination.auth_file,
+        );
+        put(
+            self.session_timeout.map(Length),
+            &mut coordination.session_timeout,
+        );
+        put(self.shards, &mut cluster.shards);
+        put(
+            self.shape.replication_factor.map(Some),
+            &mut cluster.replication_factor,
+        );
+        put(self.shape.write_quorum.map(Some), &mut cluster.write_quorum);
+        put(self.shape.fencing.map(Into::into), &mut cluster.fencing);
     }
 }

@@ -1,35 +1,77 @@
-//! What real nodes run in: the operating system's files, sockets and clock, and the embedded coordination service.
+//! What real nodes run in: the operating system's files, sockets and clock, and a coordination service.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kv::config::{NodeConfig, Timing};
-use kv::coordination::embedded::Embedded;
+use kv::coordination::Coordination;
+use kv::coordination::embedded::{Broken, Embedded};
+use kv::coordination::zookeeper::{Identity, ZooKeeper};
 use kv::environment::{Clock, Environment};
 use kv::events::NoEvents;
 use kv::fs::os::OsFileSystem;
 use kv::transport::GrpcTransport;
 
-use super::CliError;
 use super::log::Told;
+use super::{CliError, settings};
 
-/// Opens the coordination service that lives in this process and keeps its data in `folder`.
-pub(super) fn open_coordination(folder: &Path, timing: &Timing) -> Result<Embedded, CliError> {
-    let files = Arc::new(open(folder)?);
-    Ok(Embedded::open(timing.session_timeout, files)?)
+/// The coordination service of real nodes.
+pub(super) enum Service {
+    /// In this process, which must stop when its disk fails.
+    Embedded(Embedded),
+    /// Servers of its own.
+    ZooKeeper(ZooKeeper),
+}
+
+impl Service {
+    /// The service that lives in this process and keeps its data in `folder`.
+    pub(super) fn embedded(folder: &Path, timing: &Timing) -> Result<Self, CliError> {
+        let files = Arc::new(open(folder)?);
+        let service = Embedded::open(timing.session_timeout, files)?;
+        Ok(Self::Embedded(service))
+    }
+
+    /// The service that the settings of a node name; `data` is the node's folder.
+    pub(super) fn open(
+        settings: &settings::Coordination,
+        data: &Path,
+        timing: &Timing,
+    ) -> Result<Self, CliError> {
+        let settings::Coordination::Zookeeper { servers, auth_file } = settings else {
+            return Self::embedded(&data.join("coordination"), timing);
+        };
+        let identity = auth_file.as_deref().map(Identity::from_file).transpose()?;
+        let zookeeper = ZooKeeper::new(servers.clone(), identity, timing.session_timeout);
+        Ok(Self::ZooKeeper(zookeeper))
+    }
+
+    fn coordination(&self) -> Arc<dyn Coordination> {
+        match self {
+            Self::Embedded(service) => Arc::new(service.clone()),
+            Self::ZooKeeper(service) => Arc::new(service.clone()),
+        }
+    }
+
+    /// Waits until the service can never answer again.
+    pub(super) async fn broken(&self) -> Broken {
+        match self {
+            Self::Embedded(service) => service.broken().await,
+            Self::ZooKeeper(_) => std::future::pending().await,
+        }
+    }
 }
 
 /// Builds what one node runs in; its own data is in `folder`.
 pub(super) fn environment_for_serve(
     folder: &Path,
     config: &NodeConfig,
-    coordination: &Embedded,
+    service: &Service,
     seed: u64,
 ) -> Result<Environment, CliError> {
     Ok(Environment {
         file_system: Arc::new(open(folder)?),
-        coordination: Arc::new(coordination.clone()),
+        coordination: service.coordination(),
         transport: GrpcTransport::new(config.id, seed),
         clock: Arc::new(MonotonicClock {
             start: Instant::now(),

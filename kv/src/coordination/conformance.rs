@@ -35,6 +35,8 @@ pub async fn check(service: Arc<dyn Coordination>, expire: Expire) {
     suite.a_watch_fires_once().await;
     suite.a_watch_sees_a_znode_come_and_go().await;
     suite.a_watch_of_children_sees_them_come_and_go().await;
+    suite.a_watch_reaches_below_what_does_not_exist().await;
+    suite.two_watches_of_a_path_are_told_as_one().await;
     suite.a_follower_of_watches_misses_nothing().await;
     suite.later_answers_are_never_older().await;
     suite.session_ids_are_never_used_twice().await;
@@ -314,6 +316,40 @@ impl Suite {
             BTreeSet::from(both),
             ["list", "list/marker"].map(str::to_string).into()
         );
+        watcher.close().await;
+        other.close().await;
+    }
+
+    /// Nothing of the path exists, neither what is watched nor what is above it. Own changes are told like any other's.
+    async fn a_watch_reaches_below_what_does_not_exist(&self) {
+        let watcher = self.connect().await;
+        assert_eq!(self.read(watcher.as_ref(), "deep/a/b").await, None);
+        assert!(self.children(watcher.as_ref(), "deep/c").await.is_empty());
+        let made = self.create("deep/a/b", "", CreateMode::Persistent);
+        multi(watcher.as_ref(), vec![made]).await;
+        assert_eq!(self.next_change(watcher.as_ref()).await, "deep/a/b");
+        let made = self.create("deep/c/d", "", CreateMode::Persistent);
+        multi(watcher.as_ref(), vec![made]).await;
+        assert_eq!(self.next_change(watcher.as_ref()).await, "deep/c");
+        assert_eq!(self.children(watcher.as_ref(), "deep/c").await, ["d"]);
+        watcher.close().await;
+    }
+
+    async fn two_watches_of_a_path_are_told_as_one(&self) {
+        let (watcher, other) = (self.connect().await, self.connect().await);
+        let two = vec![
+            self.create("both/a", "", CreateMode::Persistent),
+            self.create("both/z", "", CreateMode::Persistent),
+        ];
+        multi(other.as_ref(), two).await;
+        self.read(watcher.as_ref(), "both/a").await;
+        self.children(watcher.as_ref(), "both/a").await;
+        self.read(watcher.as_ref(), "both/z").await;
+        multi(other.as_ref(), vec![self.delete("both/a", None)]).await;
+        assert_eq!(self.next_change(watcher.as_ref()).await, "both/a");
+        multi(other.as_ref(), vec![self.set("both/z", "1", None)]).await;
+        let next = self.next_change(watcher.as_ref()).await;
+        assert_eq!(next, "both/z", "one end is told once");
         watcher.close().await;
         other.close().await;
     }

@@ -25,7 +25,8 @@ pub(super) async fn health(State(face): State<Face>) -> Response {
 /// Whether the node is registered, and either serves or knows who does.
 pub(super) async fn readiness(State(face): State<Face>) -> Response {
     let state = *face.agent.borrow();
-    let AgentState::Registered(_) = state else {
+    // Who does not hear the service for a while goes on with what it knows.
+    let (AgentState::Registered(_) | AgentState::Disconnected(_)) = state else {
         return not_well("the node is not registered with the coordination service");
     };
     let Some(status) = face.status().await else {

@@ -37,11 +37,12 @@ pub(crate) struct Clients {
     runtime: Runtime,
     recorder: Arc<Recorder>,
     tasks: Vec<JoinHandle<()>>,
-    address: String,
+    addresses: Vec<String>,
 }
 
 impl Clients {
-    pub(crate) fn start(address: &str, seed: u64) -> Self {
+    /// Clients of a cluster that has nodes at these addresses.
+    pub(crate) fn start(addresses: &[String], seed: u64) -> Self {
         let recorder = Arc::new(Recorder {
             events: Mutex::default(),
             started: Instant::now(),
@@ -55,7 +56,7 @@ impl Clients {
             .build()
             .unwrap();
         let client = |session| {
-            let mut session = Session::new(session, address, &recorder);
+            let mut session = Session::new(session, addresses, &recorder);
             let mut rng = StdRng::seed_from_u64(seed + session.number);
             runtime.spawn(async move {
                 while !session.recorder.is_over.load(Ordering::Relaxed) {
@@ -67,7 +68,7 @@ impl Clients {
             tasks: (1..=CLIENTS).map(client).collect(),
             runtime,
             recorder,
-            address: address.to_owned(),
+            addresses: addresses.to_vec(),
         }
     }
 
@@ -88,7 +89,7 @@ impl Clients {
             for task in self.tasks {
                 task.await.unwrap();
             }
-            let mut last = Session::new(CLIENTS + 1, &self.address, &self.recorder);
+            let mut last = Session::new(CLIENTS + 1, &self.addresses, &self.recorder);
             for key in 0..KEYS {
                 last.read(key, Level::Quorum).await;
             }
@@ -115,7 +116,7 @@ struct Answered {
 }
 
 impl Session {
-    fn new(number: u64, address: &str, recorder: &Arc<Recorder>) -> Self {
+    fn new(number: u64, addresses: &[String], recorder: &Arc<Recorder>) -> Self {
         let options = ClientOptions {
             timeout: TIMEOUT,
             backoff_max: Duration::from_millis(40),
@@ -126,7 +127,7 @@ impl Session {
             number,
             process: recorder.processes.fetch_add(1, Ordering::Relaxed),
             values: 0,
-            client: Client::new(vec![address.to_owned()], options),
+            client: Client::new(addresses.to_vec(), options),
             recorder: Arc::clone(recorder),
         }
     }

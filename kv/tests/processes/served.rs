@@ -79,6 +79,14 @@ impl Served {
         self.stops().1
     }
 
+    /// SIGTERM: asks the process to stop in good order.
+    #[allow(dead_code, reason = "not every test is that polite")]
+    pub(crate) fn terminate(&self) {
+        let mut command = Command::new("kill");
+        let status = command.args(["-TERM", &self.process.id().to_string()]);
+        assert!(status.status().unwrap().success());
+    }
+
     /// What the process says next on stdout.
     #[allow(dead_code, reason = "not every test listens")]
     pub(crate) fn says(&self) -> String {

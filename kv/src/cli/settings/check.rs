@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::config::{ClusterConfig, NodeConfig, REPLICATION_FACTOR, Timing};
+use kv::coordination::zookeeper::ZooKeeperAddress;
 use kv::quantity::{Length, Size};
 use kv::{engine, store, wal};
 use kv_core::{Fencing, NodeId};
@@ -38,8 +39,8 @@ pub(in crate::cli) enum Coordination {
     Embedded,
     /// One that all nodes of the cluster reach.
     Zookeeper {
-        /// The connect string.
-        servers: String,
+        /// Its servers, and where in them the cluster lives.
+        servers: ZooKeeperAddress,
         /// The file with the name and the password.
         auth_file: Option<PathBuf>,
     },
@@ -54,6 +55,7 @@ impl Settings {
     /// Checks everything, and fills in what follows from the rest.
     pub(in crate::cli) fn check(mut self) -> Result<(Self, Valid), SettingsError> {
         let cluster = self.checked_cluster()?;
+        self.cluster.replication_factor = Some(cluster.replication_factor);
         self.cluster.write_quorum = Some(cluster.write_quorum);
         self.cluster.election_quorum = Some(cluster.election_quorum);
         let coordination = self.checked_coordination()?;
@@ -143,9 +145,15 @@ impl Settings {
         log::filter(&self.log.level).map_err(|_| self.wrong("log.level", &self.log.level, allowed))
     }
 
+    fn replication_factor(&self) -> usize {
+        let alone = self.coordination.kind == CoordinationKind::Embedded;
+        let default = if alone { 1 } else { REPLICATION_FACTOR };
+        self.cluster.replication_factor.unwrap_or(default)
+    }
+
     fn checked_cluster(&self) -> Result<ClusterConfig, SettingsError> {
         let written = &self.cluster;
-        let n = written.replication_factor;
+        let n = self.replication_factor();
         let fencing = match written.fencing {
             FencingName::Epoch => Fencing::Epoch,
             FencingName::None => Fencing::None,
@@ -162,10 +170,17 @@ impl Settings {
     fn checked_coordination(&self) -> Result<Coordination, SettingsError> {
         let written = &self.coordination;
         match (written.kind, written.servers.clone()) {
-            (CoordinationKind::Zookeeper, Some(servers)) => Ok(Coordination::Zookeeper {
-                servers,
-                auth_file: written.auth_file.clone(),
-            }),
+            (CoordinationKind::Zookeeper, Some(servers)) => match servers.parse() {
+                Ok(servers) => Ok(Coordination::Zookeeper {
+                    servers,
+                    auth_file: written.auth_file.clone(),
+                }),
+                Err(_) => Err(self.wrong(
+                    "coordination.servers",
+                    format!("\"{servers}\""),
+                    "HOST:PORT[,HOST:PORT...][/CHROOT], such as \"zk1:2181,zk2:2181,zk3:2181/splitbrain\"",
+                )),
+            },
             (CoordinationKind::Zookeeper, None) => Err(SettingsError::Missing {
                 file: self.file(),
                 key: "coordination.servers",
@@ -176,10 +191,15 @@ impl Settings {
                 format!("\"{servers}\" with coordination.kind \"embedded\""),
                 "only with coordination.kind = \"zookeeper\"",
             )),
+            (CoordinationKind::Embedded, None) if written.auth_file.is_some() => Err(self.wrong(
+                "coordination.auth_file",
+                "set with coordination.kind \"embedded\"",
+                "only with coordination.kind = \"zookeeper\"",
+            )),
             // It reaches nobody outside of this process: a second node would never come.
             (CoordinationKind::Embedded, None) => {
                 let alone = "1, since coordination.kind is \"embedded\"; nodes of several processes need \"zookeeper\"";
-                let (n, shards) = (self.cluster.replication_factor, self.cluster.shards);
+                let (n, shards) = (self.replication_factor(), self.cluster.shards);
                 match (n, shards) {
                     (1, 1) => Ok(Coordination::Embedded),
                     (1, _) => Err(self.wrong("cluster.shards", shards, alone)),

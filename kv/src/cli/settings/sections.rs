@@ -11,6 +11,8 @@ use kv::quantity::{Length, Size};
 use kv::{store, wal};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::cli::shape::Fencing;
+
 /// `[node]`: who the node is, and where.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,8 +49,9 @@ impl Default for NodeSection {
 pub(in crate::cli) struct ClusterSection {
     /// How many shards the keys are spread over; each has a writer of its own.
     pub(in crate::cli) shards: u16,
-    /// N: how many nodes a shard has, the writer included.
-    pub(in crate::cli) replication_factor: usize,
+    /// N: how many nodes a shard has, the writer included; 3 unless it is set, and 1 for a node that is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) replication_factor: Option<usize>,
     /// Q: how many nodes, the writer included, must have a write before it is acknowledged; a majority of N unless it is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) write_quorum: Option<usize>,
@@ -63,7 +66,7 @@ impl Default for ClusterSection {
     fn default() -> Self {
         Self {
             shards: 1,
-            replication_factor: 1,
+            replication_factor: None,
             write_quorum: None,
             election_quorum: None,
             fencing: FencingName::Epoch,
@@ -79,6 +82,15 @@ pub(in crate::cli) enum FencingName {
     None,
 }
 
+impl From<Fencing> for FencingName {
+    fn from(fencing: Fencing) -> Self {
+        match fencing {
+            Fencing::Epoch => Self::Epoch,
+            Fencing::None => Self::None,
+        }
+    }
+}
+
 /// `[coordination]`: the service that knows which nodes live and who writes.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,8 +100,8 @@ pub(in crate::cli) struct CoordinationSection {
     /// ZooKeeper's connect string: its servers, and the path under which this cluster keeps its records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) servers: Option<String>,
-    /// A file with one line, `NAME:PASSWORD`, with which the node identifies itself to ZooKeeper (digest); no other client
-    /// can change the records then.
+    /// A file with one line, `USER:PASSWORD`, with which the node identifies itself to ZooKeeper (digest); no other client
+    /// can read or change the records then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) auth_file: Option<PathBuf>,
     /// How long the service keeps a silent session alive: a dead writer is noticed no sooner, and a slow one loses its role
