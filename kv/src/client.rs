@@ -282,6 +282,7 @@ impl Client {
             Refusal::TryAgain => (Fail::NotReady, Next::Later),
             Refusal::Behind => (Fail::Behind, Next::Later),
             Refusal::Unconfirmed => (Fail::Unconfirmed, Next::Later),
+            Refusal::Busy => (Fail::Busy, Next::Later),
             // It may be repeated, but the shard has just spent its whole bound on it: the caller decides.
             Refusal::RolledBack => (Fail::RolledBack, Next::Never),
         };

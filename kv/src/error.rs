@@ -82,6 +82,11 @@ pub enum Fail {
     /// The level could not be given before the deadline.
     #[error("the writer could not confirm that it still is the writer; try again in a few seconds")]
     Unconfirmed,
+    /// The node had as many requests in hand as it takes, until the deadline.
+    #[error(
+        "the node has too many requests in hand; send fewer at a time, or try again in a few seconds"
+    )]
+    Busy,
     /// The node refused the request as such.
     #[error("the node refused the request: {}", .0.message())]
     Rejected(tonic::Status),
@@ -101,6 +106,7 @@ impl Fail {
             Self::RolledBack => "rolled-back",
             Self::Behind => "behind",
             Self::Unconfirmed => "unconfirmed",
+            Self::Busy => "busy",
             Self::Rejected(_) => "rejected",
         }
     }

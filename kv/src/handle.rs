@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::{Epoch, Fencing, Level, NodeId, Offset, ShardId, Slot, SlotRange, Version};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use crate::fs::File;
+
+mod places;
+
+use places::{Place, Places};
+pub use places::{REQUEST_BYTES_MAX, REQUESTS_MAX};
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,8 @@ pub enum Refusal {
     RolledBack,
     /// The level could not be given in time (no lease, no confirmation).
     Unconfirmed,
+    /// The node has as many requests in hand as it takes. Said at once, so that nobody waits for nothing.
+    Busy,
 }
 
 /// The cluster as one node knows it.
@@ -153,7 +160,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub enum Ask {
     /// A client's request; to be answered within the deadline, from now.
-    Request(Request, Duration, oneshot::Sender<Answer>),
+    Request(Request, Duration, ReplyTo),
     /// How are you?
     Status {
         /// Whether to read all that is stored, for its digest.
@@ -163,6 +170,24 @@ pub enum Ask {
     },
     /// Give me a snapshot of all that you store.
     Snapshot(oneshot::Sender<OfferedSnapshot>),
+}
+
+/// Where the answer to a request goes. Until it is there, or dropped, the request has its place among those in hand: a
+/// client that goes away does not make room for another one before the driver is rid of its request.
+#[derive(Debug)]
+pub struct ReplyTo {
+    sender: oneshot::Sender<Answer>,
+    _place: Place,
+}
+
+impl ReplyTo {
+    /// Answers.
+    ///
+    /// # Errors
+    /// Gives the answer back where nobody waits for it any more.
+    pub fn send(self, answer: Answer) -> Result<(), Answer> {
+        self.sender.send(answer)
+    }
 }
 
 /// A snapshot in a file, which stays readable for as long as this is held.
@@ -187,6 +212,7 @@ pub struct NodeHandle {
     pub node: NodeId,
     pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) cluster: watch::Receiver<ClusterMap>,
+    places: Places,
 }
 
 impl NodeHandle {
@@ -201,25 +227,42 @@ impl NodeHandle {
             node,
             asks,
             cluster,
+            places: Places::new(REQUESTS_MAX, REQUEST_BYTES_MAX),
+        }
+    }
+
+    /// The same, with other bounds than the usual ones: so many requests in hand, of so many bytes together.
+    #[must_use]
+    pub fn with_bounds(self, requests_max: usize, request_bytes_max: u64) -> Self {
+        Self {
+            places: Places::new(requests_max, request_bytes_max),
+            ..self
         }
     }
 
     /// Asks the node and waits for the answer, at most a little longer than the deadline.
     ///
-    /// What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
+    /// There is no waiting for a place: a node that has its hands full says so. What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
     pub async fn request(&self, request: Request, deadline: Duration) -> Answer {
         let unanswered = match &request {
             Request::Get { .. } => Answer::Refused(Refusal::TryAgain),
             Request::Set { .. } | Request::Delete { .. } => Answer::Unknown,
         };
-        let asked = Instant::now();
-        let Ok(Ok(place)) = tokio::time::timeout(deadline, self.asks.reserve()).await else {
-            return Answer::Refused(Refusal::TryAgain); // It never reached the log.
+        let Some(place) = self.places.take(&request) else {
+            return Answer::Refused(Refusal::Busy);
         };
-        let rest = deadline.saturating_sub(asked.elapsed());
-        let (reply, answer) = oneshot::channel();
-        place.send(Ask::Request(request, rest, reply));
-        match tokio::time::timeout(rest + ANSWER_GRACE, answer).await {
+        let (sender, answer) = oneshot::channel();
+        let reply = ReplyTo {
+            sender,
+            _place: place,
+        };
+        match self.asks.try_send(Ask::Request(request, deadline, reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Answer::Refused(Refusal::Busy),
+            // The node is stopping: it never reached the log.
+            Err(TrySendError::Closed(_)) => return Answer::Refused(Refusal::TryAgain),
+        }
+        match tokio::time::timeout(deadline + ANSWER_GRACE, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => unanswered,
         }

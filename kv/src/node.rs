@@ -12,13 +12,13 @@ use crate::driver::{self, Driver, Parts, Sources};
 use crate::environment::{Deliver, Environment};
 use crate::error::NodeError;
 use crate::events::Event;
-use crate::handle::NodeHandle;
+use crate::handle::{NodeHandle, REQUESTS_MAX};
 use crate::server::{self, Server, ServerEnd};
 use crate::store::{Store, StoreError};
 use crate::{data_folder, wal, wholeness};
 
-/// How many requests may wait for the driver; the server waits with the rest.
-const ASKS_MAX: usize = 4096;
+/// How many questions may wait for the driver: those that have a place, and a few about the node itself.
+const ASKS_MAX: usize = REQUESTS_MAX + 64;
 /// How many messages of peers may wait for the driver; more are dropped, and the protocol repeats them.
 const MESSAGES_MAX: usize = 16 * 1024;
 

@@ -2,19 +2,18 @@
 
 use bytes::Bytes;
 use kv_core::{Input, Level, Operation, Refused, Reply, RequestId, Slot, slot_of};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Driver;
 use crate::error::NodeError;
-use crate::handle::{Answer, Ask, Refusal, Request, Status};
+use crate::handle::{Answer, Ask, Refusal, ReplyTo, Request, Status};
 
 /// A client that waits for an answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
     key: Bytes,
     deadline: Instant,
-    reply: oneshot::Sender<Answer>,
+    reply: ReplyTo,
 }
 
 impl Driver {
@@ -60,7 +59,7 @@ impl Driver {
         &mut self,
         key: Bytes,
         deadline: std::time::Duration,
-        reply: oneshot::Sender<Answer>,
+        reply: ReplyTo,
     ) -> Option<RequestId> {
         let slot = slot_of(&key);
         let owned = self
