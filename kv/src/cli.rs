@@ -16,6 +16,7 @@ use kv::store::StoreError;
 use kv::wal::WalError;
 
 mod arguments;
+mod certs;
 mod cluster;
 mod data;
 mod inspect;
@@ -62,6 +63,7 @@ enum Command {
     Wal(wal::Wal),
     Data(data::Data),
     Repair(data::Repair),
+    Certs(certs::Certs),
 }
 
 /// Runs a command to its end.
@@ -79,6 +81,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Wal(wal) => wal.run(),
         Command::Data(data) => data.run().await,
         Command::Repair(repair) => repair.run().await,
+        Command::Certs(certs) => certs.run(),
     };
     ended
         .unwrap_or_else(|error| {
@@ -145,6 +148,10 @@ enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Certs(#[from] certs::CertsError),
+    #[error(transparent)]
+    Security(#[from] kv::security::SecurityError),
+    #[error(transparent)]
     Repair(#[from] RepairError),
     #[error("{folder} is not there")]
     NoFolder { folder: String },
@@ -160,6 +167,7 @@ impl CliError {
             Self::Config(_)
             | Self::Ports { .. }
             | Self::Settings(_)
+            | Self::Security(_)
             | Self::NoZookeeper
             | Self::ReplicaLevel => Exit::Usage,
             _ => Exit::Failed,

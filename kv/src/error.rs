@@ -53,6 +53,14 @@ pub enum Fail {
         /// The addresses that were tried.
         tried: Vec<String>,
     },
+    /// Somebody is there, but TLS came to nothing: one of both does not trust the other, or does not speak it.
+    #[error("cannot speak with {address}: {why}")]
+    Untrusted {
+        /// Its address.
+        address: String,
+        /// What TLS says.
+        why: String,
+    },
     /// No node knew of a writer for the slot before the deadline.
     #[error(
         "slot {slot} has no writer that is known and can be reached; try again in a few seconds"
@@ -99,6 +107,7 @@ impl Fail {
         match self {
             Self::Limits(_) => "limits",
             Self::Unreachable { .. } => "unreachable",
+            Self::Untrusted { .. } => "untrusted",
             Self::NoWriter { .. } => "no-writer",
             Self::NoSuchNode(_) => "no-such-node",
             Self::NotReady => "not-ready",

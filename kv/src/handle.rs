@@ -212,6 +212,8 @@ pub struct NodeHandle {
     pub node: NodeId,
     pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) cluster: watch::Receiver<ClusterMap>,
+    /// Of which cluster the node is, once it knows.
+    cluster_id: watch::Receiver<Option<u64>>,
     places: Places,
 }
 
@@ -227,8 +229,21 @@ impl NodeHandle {
             node,
             asks,
             cluster,
+            cluster_id: watch::channel(None).1,
             places: Places::new(REQUESTS_MAX, REQUEST_BYTES_MAX),
         }
+    }
+
+    /// The same, for a node that learns of which cluster it is.
+    #[must_use]
+    pub fn with_cluster_id(self, cluster_id: watch::Receiver<Option<u64>>) -> Self {
+        Self { cluster_id, ..self }
+    }
+
+    /// Of which cluster the node is, once it has joined one.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<u64> {
+        *self.cluster_id.borrow()
     }
 
     /// The same, with other bounds than the usual ones: so many requests in hand, of so many bytes together.

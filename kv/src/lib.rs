@@ -11,11 +11,14 @@
 //! | `engine.rs` | where committed data lies on disk: memory, redb, sled, rocksdb |
 //! | `coordination.rs` | the coordination service: the trait, the embedded one, what is kept there |
 //! | `server.rs`, `transport.rs` | gRPC for clients and between peers; `wire.rs` translates |
+//! | `door.rs` | what stands between the network and a node; `net.rs` takes connections, `security.rs` knows who may do what |
+//! | `access.rs` | how a client, or a node that calls another, shows who it is |
 //! | `repair.rs` | taking everything from a peer, for a damaged folder |
 //! | `client.rs` | slot map, redirects, retries, sessions, outcomes |
 //! | `quantity.rs` | lengths of time and numbers of bytes, as files that people write have them |
 //! | `handle.rs`, `events.rs`, `config.rs`, `error.rs` | what may be asked, what happened, what can be chosen, what can go wrong |
 
+pub mod access;
 pub mod agent;
 mod backoff;
 mod blocking;
@@ -23,6 +26,7 @@ pub mod client;
 pub mod config;
 pub mod coordination;
 pub mod data_folder;
+pub mod door;
 mod driver;
 pub mod engine;
 pub mod environment;
@@ -30,9 +34,13 @@ pub mod error;
 pub mod events;
 pub mod fs;
 pub mod handle;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod node;
 pub mod quantity;
 pub mod repair;
+#[cfg(feature = "net")]
+pub mod security;
 pub mod server;
 pub mod store;
 pub mod transport;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
+use kv::access::Access;
 use kv::client::{Client, ReplicaChoice};
 use kv::error::{Fail, Outcome};
 use kv::handle::{ClusterMap, Status};
 use kv_core::{Fencing, NodeId, slot_of};
 use serde_json::{Value, json};
 
-use super::arguments::{self, Target};
+use super::arguments::{self, Credentials, Target};
 use super::{CliError, Exit, say, show};
 
 /// Show which slot, shard and node a key belongs to.
@@ -30,7 +31,8 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let client = self.target.connect(ReplicaChoice::Random).await;
+        let access = self.target.credentials.load()?;
+        let client = self.target.connect(ReplicaChoice::Random, &access).await;
         let unreachable = client.as_ref().err().map(Fail::to_string);
         let map = client.map_or_else(|_| ClusterMap::default(), |client| client.cluster().clone());
         say(&slot_line(&self.key, &map, self.target.json));
@@ -85,14 +87,15 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let map = match self.target.connect(ReplicaChoice::Random).await {
+        let access = self.target.credentials.load()?;
+        let map = match self.target.connect(ReplicaChoice::Random, &access).await {
             Ok(client) => client.cluster().clone(),
             Err(fail) => {
                 show::failed(&fail, self.target.json);
                 return Ok(Exit::Failed);
             }
         };
-        let nodes = ask_all(&map, self.target.timeout, self.digest).await;
+        let nodes = ask_all(&map, self.target.timeout, self.digest, &access).await;
         say(&describe(&map, &nodes, self.target.json));
         Ok(Exit::Done)
     }
@@ -107,10 +110,15 @@ pub(super) struct Seen {
 }
 
 /// Asks every node of the map how it is, all at once.
-pub(super) async fn ask_all(map: &ClusterMap, timeout: Duration, digest: bool) -> Vec<Seen> {
+pub(super) async fn ask_all(
+    map: &ClusterMap,
+    timeout: Duration,
+    digest: bool,
+    access: &Access,
+) -> Vec<Seen> {
     let timeout = timeout.min(Duration::from_secs(2)); // One dead node must not make everybody wait.
     let asked = map.nodes.iter().map(async |(id, address)| {
-        let info = Client::info(address, timeout, digest).await;
+        let info = Client::info(address, timeout, digest, access).await;
         Seen {
             id: *id,
             address: address.clone(),
@@ -262,11 +270,13 @@ pub(super) struct Kill {
     /// Print the result as one line of JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 impl Kill {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let outcome = Client::kill(&self.node, self.timeout).await;
+        let outcome = Client::kill(&self.node, self.timeout, &self.credentials.load()?).await;
         Ok(killed(&self.node, outcome, self.json))
     }
 }

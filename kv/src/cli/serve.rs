@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kv::door::Door;
 use kv::engine::EngineKind;
 use kv::error::NodeError;
 use kv::node::Node;
 use kv::quantity::Size;
+use kv::security::Security;
 use kv_core::NodeId;
 
 use super::arguments::{self, seed};
@@ -21,7 +23,6 @@ const MIB: u64 = 1024 * 1024;
 #[command(after_help = "\
 Examples:
   kv serve --data ./data
-  kv serve --data ./data --listen 0.0.0.0:7001 --advertise db.example.org:7001
   kv serve --config kv.toml
   kv serve --config kv.toml --print-config
 
@@ -68,6 +69,9 @@ pub(super) struct Serve {
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
+    /// Listen without TLS, or for whoever comes, where more than this machine can connect.
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl Serve {
@@ -83,14 +87,20 @@ impl Serve {
             say(settings.to_toml().trim_end());
             return Ok(Exit::Done);
         }
+        let loaded = Security::load(&valid.security, valid.node.id, valid.is_alone)?;
+        for warning in &loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        let door = Door::secured(valid.limits, loaded.security);
         let Coordination::Embedded = valid.coordination else {
             return Err(CliError::NoZookeeper);
         };
         let (config, data) = (valid.node, valid.data);
         let coordination = open_coordination(&data.join("coordination"), &config.timing)?;
         let folder = data.join("node");
-        let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
-        let mut node = Node::start(config.clone(), environment).await?;
+        let environment =
+            environment_for_serve(&folder, &config, &coordination, loaded.access, seed())?;
+        let mut node = Node::start_behind(config.clone(), environment, door).await?;
         let (id, address, data) = (config.id, &config.advertise, data.display());
         say(&format!(
             "{id} serves on {address}, with its data in {data}"
@@ -118,6 +128,7 @@ impl Serve {
             listen: self.listen,
             advertise: self.advertise,
             allow_kill: self.allow_kill,
+            insecure: self.insecure,
             engine: self.engine,
             cache: size(self.engine_cache_mib),
             checkpoint: size(self.checkpoint_mib),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kv::access::Access;
 use kv::config::{NodeConfig, Timing};
 use kv::coordination::embedded::Embedded;
 use kv::environment::{Clock, Environment};
@@ -24,12 +25,13 @@ pub(super) fn environment_for_serve(
     folder: &Path,
     config: &NodeConfig,
     coordination: &Embedded,
+    access: Access,
     seed: u64,
 ) -> Result<Environment, CliError> {
     Ok(Environment {
         file_system: Arc::new(open(folder)?),
         coordination: Arc::new(coordination.clone()),
-        transport: GrpcTransport::new(config.id, seed),
+        transport: GrpcTransport::with_access(config.id, seed, access),
         clock: Arc::new(MonotonicClock {
             start: Instant::now(),
         }),

@@ -14,11 +14,12 @@ use std::io;
 use std::time::Duration;
 
 use kv_core::NodeId;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::trial::Trial;
 use super::{Effect, Ended, effect};
+use crate::access::{self, Access};
 use crate::error::{Fail, Outcome, Unsure};
 use crate::handle::Request;
 use crate::wire::proto::kv_client::KvClient;
@@ -32,13 +33,15 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 pub(super) struct Links {
     kept: BTreeMap<String, KvClient<Channel>>,
     connect_each_time: bool,
+    access: Access,
 }
 
 impl Links {
-    pub(super) fn new(connect_each_time: bool) -> Self {
+    pub(super) fn new(connect_each_time: bool, access: Access) -> Self {
         Self {
             kept: BTreeMap::new(),
             connect_each_time,
+            access,
         }
     }
 
@@ -49,7 +52,7 @@ impl Links {
         request: &Request,
         trial: &Trial,
     ) -> Ended {
-        let Some(mut client) = self.connect(address, trial.attempt_time()).await else {
+        let Ok(mut client) = self.connect(address, trial.attempt_time()).await else {
             return Ended::NotSent;
         };
         let time = match effect(request) {
@@ -57,7 +60,7 @@ impl Links {
             Effect::Write if !trial.has_time() => return Ended::NotSent, // Connecting has used it up.
             Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
         };
-        let sent = send(&mut client, request, time);
+        let sent = send(&mut client, &self.access, request, time);
         let ended = match tokio::time::timeout(time, sent).await {
             Ok(Ok(Ok(reply))) => return Ended::Replied(reply),
             Ok(Ok(Err(error))) => broken(address, Status::internal(error.to_string())),
@@ -80,14 +83,18 @@ impl Links {
         let unreachable = || Fail::Unreachable {
             tried: vec![address.to_owned()],
         };
-        let mut client = self
-            .connect(address, timeout)
-            .await
-            .ok_or_else(unreachable)?;
-        let asked = client.info(proto::InfoRequest { digest });
+        let mut client = self.connect(address, timeout).await?;
+        let asked = client.info(self.access.request(proto::InfoRequest { digest }));
         let info = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => wire::info_from_proto(reply.into_inner()).map_err(Fail::from),
-            Ok(Err(_)) | Err(_) => Err(unreachable()),
+            Ok(Err(status)) => match classify(address, status) {
+                Ended::Rejected(status) => Err(Fail::Rejected(status)),
+                Ended::Lost(Unsure::Broken { status, .. }) => {
+                    Err(untrusted(address, &status).unwrap_or_else(unreachable))
+                }
+                _ => Err(unreachable()),
+            },
+            Err(_) => Err(unreachable()),
         };
         if info.is_err() {
             self.kept.remove(address);
@@ -97,11 +104,11 @@ impl Links {
 
     /// Asks the node at an address to stop.
     pub(super) async fn kill(&mut self, address: &str, timeout: Duration) -> Outcome<NodeId> {
-        let Some(mut client) = self.connect(address, timeout).await else {
-            let tried = vec![address.to_owned()];
-            return Outcome::Fail(Fail::Unreachable { tried });
+        let mut client = match self.connect(address, timeout).await {
+            Ok(client) => client,
+            Err(fail) => return Outcome::Fail(fail),
         };
-        let asked = client.kill(proto::KillRequest {});
+        let asked = client.kill(self.access.request(proto::KillRequest {}));
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => Outcome::Ok(wire::kill_from_proto(reply.get_ref())),
             Ok(Err(status)) => match classify(address, status) {
@@ -117,32 +124,42 @@ impl Links {
         }
     }
 
-    /// A connection to an address; nothing if it could not be made, and then nothing was sent.
-    async fn connect(&mut self, address: &str, timeout: Duration) -> Option<KvClient<Channel>> {
+    /// A connection to an address. If it could not be made, nothing was sent.
+    async fn connect(
+        &mut self,
+        address: &str,
+        timeout: Duration,
+    ) -> Result<KvClient<Channel>, Fail> {
         if self.connect_each_time {
             self.kept.remove(address);
         }
         if let Some(client) = self.kept.get(address) {
-            return Some(client.clone());
+            return Ok(client.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .ok()?
+        let unreachable = || Fail::Unreachable {
+            tried: vec![address.to_owned()],
+        };
+        let failed =
+            |error: tonic::transport::Error| untrusted(address, &error).unwrap_or_else(unreachable);
+        let endpoint = self.access.endpoint(address).map_err(failed)?;
+        let endpoint = endpoint
             .connect_timeout(timeout)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
         let channel = tokio::time::timeout(timeout, endpoint.connect())
             .await
-            .ok()?
-            .ok()?;
+            .map_err(|_| unreachable())?
+            .map_err(failed)?;
         let client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         self.kept.insert(address.to_owned(), client.clone());
-        Some(client)
+        Ok(client)
     }
 }
 
 /// Sends a request over a connection. The node gets nine tenths of the time, so that its answer can come back in it.
 async fn send(
     client: &mut KvClient<Channel>,
+    access: &Access,
     request: &Request,
     time: Duration,
 ) -> Result<Result<Reply, WireError>, Status> {
@@ -150,17 +167,17 @@ async fn send(
     match request.clone() {
         Request::Get { key, level, token } => {
             let request = wire::get_to_proto(key, level, token, deadline);
-            let reply = client.get(request).await?.into_inner();
+            let reply = client.get(access.request(request)).await?.into_inner();
             Ok(wire::read_reply_from_proto(reply))
         }
         Request::Set { key, value } => {
             let request = wire::set_to_proto(key, value, deadline);
-            let reply = client.set(request).await?.into_inner();
+            let reply = client.set(access.request(request)).await?.into_inner();
             Ok(wire::write_reply_from_proto(reply))
         }
         Request::Delete { key } => {
             let request = wire::delete_to_proto(key, deadline);
-            let reply = client.delete(request).await?.into_inner();
+            let reply = client.delete(access.request(request)).await?.into_inner();
             Ok(wire::write_reply_from_proto(reply))
         }
     }
@@ -185,6 +202,14 @@ fn broken(address: &str, status: Status) -> Ended {
     })
 }
 
+/// What TLS says, if it was TLS that came to nothing.
+fn untrusted(address: &str, error: &(dyn std::error::Error + 'static)) -> Option<Fail> {
+    access::tls_trouble(error).map(|why| Fail::Untrusted {
+        address: address.to_owned(),
+        why,
+    })
+}
+
 /// Whether the operating system refused the connection.
 fn was_refused(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
@@ -200,6 +225,7 @@ fn was_refused(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tonic::transport::Endpoint;
 
     use super::*;
 

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use super::scripted::{Scripted, free_address, one_shard, version, written};
 use super::{ServerEnd, serve};
+use crate::door::Door;
 use crate::environment::Transport as _;
 use crate::error::ServerError;
 use crate::handle::{Ask, ClusterMap, NodeHandle, Request};
@@ -133,7 +134,14 @@ async fn a_port_in_use_is_named() {
     let (asks, _asked) = mpsc::channel(1);
     let (_cluster, known) = watch::channel(ClusterMap::default());
     let handle = NodeHandle::new(NodeId(2), asks, known);
-    let second = serve(&address, handle, Arc::new(|_, _| {}), false).await;
+    let second = serve(
+        &address,
+        handle,
+        Arc::new(|_, _| {}),
+        false,
+        &Door::default(),
+    )
+    .await;
     let error = second.err().unwrap();
     assert!(matches!(error, ServerError::InUse { .. }), "{error:?}");
     assert!(error.to_string().contains(&address));
@@ -144,7 +152,14 @@ async fn an_address_that_is_none_is_named() {
     let (asks, _asked) = mpsc::channel(1);
     let (_cluster, known) = watch::channel(ClusterMap::default());
     let handle = NodeHandle::new(NodeId(2), asks, known);
-    let server = serve("nonsense", handle, Arc::new(|_, _| {}), false).await;
+    let server = serve(
+        "nonsense",
+        handle,
+        Arc::new(|_, _| {}),
+        false,
+        &Door::default(),
+    )
+    .await;
     assert!(matches!(server, Err(ServerError::Address { .. })));
 }
 
@@ -173,7 +188,9 @@ async fn members_hear_each_other_and_nobody_else() {
         told.send(()).unwrap();
     });
     let handle = NodeHandle::new(NodeId(2), asks, known);
-    let _server = serve(&address, handle, deliver, false).await.unwrap();
+    let _server = serve(&address, handle, deliver, false, &Door::default())
+        .await
+        .unwrap();
 
     let transport = GrpcTransport::new(NodeId(1), 7);
     // Node 3 is said to live at the address of node 2, which must not take the letters of another.
@@ -222,7 +239,9 @@ async fn a_link_comes_back_when_its_peer_does() {
         let (asks, _asked) = mpsc::channel(1);
         let (_cluster, known) = watch::channel(ClusterMap::default());
         let handle = NodeHandle::new(NodeId(2), asks, known);
-        let server = serve(&address, handle, deliver, false).await.unwrap();
+        let server = serve(&address, handle, deliver, false, &Door::default())
+            .await
+            .unwrap();
         let body = Body::Commit { upto: Offset(life) };
         let message = Message {
             epoch: Epoch(1),
