@@ -113,6 +113,7 @@ pub struct AgentHandle {
     requests: mpsc::UnboundedSender<Request>,
     cluster: watch::Receiver<ClusterMap>,
     state: watch::Receiver<AgentState>,
+    joined: watch::Receiver<Option<u64>>,
     task: AbortHandle,
 }
 
@@ -134,17 +135,20 @@ impl AgentHandle {
         let (outgoing, notices) = mpsc::unbounded_channel();
         let (cluster_sender, cluster) = watch::channel(ClusterMap::default());
         let (state_sender, state) = watch::channel(AgentState::Connecting);
+        let (joined_sender, joined) = watch::channel(None);
         let desk = task::Desk {
             requests: incoming,
             notices: outgoing,
             cluster: cluster_sender,
             state: state_sender,
+            joined: joined_sender,
         };
         let task = tokio::spawn(task::run(config.clone(), environment.clone(), desk));
         let handle = Self {
             requests,
             cluster,
             state,
+            joined,
             task: task.abort_handle(),
         };
         (handle, notices)
@@ -167,6 +171,12 @@ impl AgentHandle {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<AgentState> {
         self.state.clone()
+    }
+
+    /// Of which cluster the node is, once it has found out.
+    #[must_use]
+    pub fn joined(&self) -> watch::Receiver<Option<u64>> {
+        self.joined.clone()
     }
 
     /// Ends the session at once, best effort, and with it the registration.

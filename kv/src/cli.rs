@@ -15,8 +15,11 @@ use kv::error::{Fail, NodeError};
 use kv::repair::RepairError;
 use kv::store::StoreError;
 use kv::wal::WalError;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 
 mod arguments;
+mod certs;
 mod cluster;
 mod data;
 mod inspect;
@@ -29,6 +32,7 @@ mod settings;
 mod shape;
 mod show;
 mod wal;
+mod watch;
 mod world;
 
 /// A distributed key-value store that you can take apart.
@@ -61,12 +65,14 @@ enum Command {
     Delete(requests::Delete),
     Slot(inspect::Slot),
     Info(inspect::Info),
+    Watch(watch::Watch),
     Kill(inspect::Kill),
     Repl(repl::Repl),
     Load(load::Load),
     Wal(wal::Wal),
     Data(data::Data),
     Repair(data::Repair),
+    Certs(certs::Certs),
 }
 
 /// Runs a command to its end.
@@ -79,12 +85,14 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Delete(delete) => delete.run().await,
         Command::Slot(slot) => slot.run().await,
         Command::Info(info) => info.run().await,
+        Command::Watch(watch) => watch.run().await,
         Command::Kill(kill) => kill.run().await,
         Command::Repl(repl) => repl.run().await,
         Command::Load(load) => load.run().await,
         Command::Wal(wal) => wal.run(),
         Command::Data(data) => data.run().await,
         Command::Repair(repair) => repair.run().await,
+        Command::Certs(certs) => certs.run(),
     };
     ended
         .unwrap_or_else(|error| {
@@ -149,6 +157,10 @@ enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Certs(#[from] certs::CertsError),
+    #[error(transparent)]
+    Security(#[from] kv::security::SecurityError),
+    #[error(transparent)]
     Repair(#[from] RepairError),
     #[error("{folder} is not there")]
     NoFolder { folder: String },
@@ -179,6 +191,7 @@ impl CliError {
             Self::Config(_)
             | Self::Ports { .. }
             | Self::Settings(_)
+            | Self::Security(_)
             | Self::ReplicaLevel
             | Self::RecordedValue { .. } => Exit::Usage,
             _ => Exit::Failed,
@@ -212,4 +225,18 @@ fn complain(error: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
     }
+}
+
+/// Completes when the program is asked to stop: Ctrl-C, or SIGTERM where there is such a thing.
+async fn signalled() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }

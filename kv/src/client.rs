@@ -15,6 +15,7 @@ use kv_core::{Level, NodeId, ShardId, Slot, Version, slot_of};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::access::Access;
 use crate::error::{Fail, Outcome, Unsure};
 use crate::handle::{Answer, ClusterMap, Refusal, Request};
 use crate::wire::{Info, Reply, check_key, check_value};
@@ -55,6 +56,8 @@ pub struct ClientOptions {
     pub connect_each_time: bool,
     /// Where jitter and the choice of replicas come from.
     pub seed: u64,
+    /// How the client shows who it is.
+    pub access: Access,
 }
 
 impl Default for ClientOptions {
@@ -70,6 +73,7 @@ impl Default for ClientOptions {
             sessions: true,
             connect_each_time: false,
             seed: 0,
+            access: Access::default(),
         }
     }
 }
@@ -129,7 +133,7 @@ impl Client {
         Self {
             seeds: nodes,
             routes: Routes::default(),
-            links: Links::new(options.connect_each_time),
+            links: Links::new(options.connect_each_time, options.access.clone()),
             tokens: BTreeMap::new(),
             rng: StdRng::seed_from_u64(options.seed),
             options,
@@ -221,12 +225,15 @@ impl Client {
     /// # Errors
     /// When none answers before the deadline.
     pub async fn refresh(&mut self) -> Result<(), Fail> {
-        let trial = Trial::new(&self.options);
-        if self.fetch_map(&trial).await {
-            Ok(())
-        } else {
-            let tried = self.addresses();
-            Err(Fail::Unreachable { tried })
+        let mut trial = Trial::new(&self.options);
+        if self.fetch_map(&mut trial).await {
+            return Ok(());
+        }
+        match trial.refused.take() {
+            Some(refused) => Err(refused),
+            None => Err(Fail::Unreachable {
+                tried: self.addresses(),
+            }),
         }
     }
 
@@ -234,13 +241,21 @@ impl Client {
     ///
     /// # Errors
     /// When it does not answer in time.
-    pub async fn info(address: &str, timeout: Duration, digest: bool) -> Result<Info, Fail> {
-        Links::new(false).info(address, timeout, digest).await
+    pub async fn info(
+        address: &str,
+        timeout: Duration,
+        digest: bool,
+        access: &Access,
+    ) -> Result<Info, Fail> {
+        let links = Links::new(false, access.clone());
+        links.info(address, timeout, digest).await
     }
 
     /// Stops the node at an address, if it allows that.
-    pub async fn kill(address: &str, timeout: Duration) -> Outcome<NodeId> {
-        Links::new(false).kill(address, timeout).await
+    pub async fn kill(address: &str, timeout: Duration, access: &Access) -> Outcome<NodeId> {
+        Links::new(false, access.clone())
+            .kill(address, timeout)
+            .await
     }
 
     async fn write(&mut self, slot: Slot, request: Request) -> Outcome<Written> {
@@ -291,7 +306,10 @@ impl Client {
             level(request),
             self.options.replica,
         ) {
-            (None, ..) if self.routes.map().nodes.is_empty() => trial.unreachable(self.addresses()),
+            (None, ..) if self.routes.map().nodes.is_empty() => match &trial.refused {
+                Some(refused) => refused.clone(),
+                None => trial.unreachable(self.addresses()),
+            },
             (Some(_), Some(Level::Replica), ReplicaChoice::Node(node)) => Fail::NoSuchNode(node),
             _ => Fail::NoWriter { slot },
         }
@@ -315,6 +333,7 @@ impl Client {
             Refusal::TryAgain => (Fail::NotReady, Next::Later),
             Refusal::Behind => (Fail::Behind, Next::Later),
             Refusal::Unconfirmed => (Fail::Unconfirmed, Next::Later),
+            Refusal::Busy => (Fail::Busy, Next::Later),
             // It may be repeated, but the shard has just spent its whole bound on it: the caller decides.
             Refusal::RolledBack => (Fail::RolledBack, Next::Never),
         };
@@ -387,7 +406,7 @@ impl Client {
     }
 
     /// Asks the nodes for their map, from a random one on, until one answers.
-    async fn fetch_map(&mut self, trial: &Trial) -> bool {
+    async fn fetch_map(&mut self, trial: &mut Trial) -> bool {
         let addresses = self.addresses();
         if addresses.is_empty() {
             return false;
@@ -397,9 +416,16 @@ impl Client {
             if !trial.has_time() {
                 return false;
             }
-            if let Ok(info) = self.links.info(address, trial.attempt_time(), false).await {
-                self.routes.merge(info.cluster);
-                return true;
+            match self.links.info(address, trial.attempt_time(), false).await {
+                Ok(info) => {
+                    self.routes.merge(info.cluster);
+                    return true;
+                }
+                // Somebody is there and says no, or is not to be trusted: that is worth telling.
+                Err(refused @ (Fail::Rejected(_) | Fail::Untrusted { .. })) => {
+                    trial.refused = Some(refused);
+                }
+                Err(_) => {}
             }
         }
         false

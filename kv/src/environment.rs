@@ -36,6 +36,8 @@ pub type Deliver = Arc<dyn Fn(NodeId, Message) + Send + Sync>;
 pub trait Transport: Send + Sync {
     /// Starts handing incoming messages to `deliver`.
     fn listen(&self, deliver: Deliver);
+    /// Of which cluster the node is, once it knows: for transports that tell it to the other end.
+    fn join(&self, _cluster: u64) {}
     /// Where the nodes of the cluster can be reached, whenever that changes.
     fn reach(&self, addresses: &BTreeMap<NodeId, String>);
     /// Sends a message, perhaps.

@@ -54,6 +54,14 @@ pub enum Fail {
         /// The addresses that were tried.
         tried: Vec<String>,
     },
+    /// Somebody is there, but TLS came to nothing: one of both does not trust the other, or does not speak it.
+    #[error("cannot speak with {address}: {why}")]
+    Untrusted {
+        /// Its address.
+        address: String,
+        /// What TLS says.
+        why: String,
+    },
     /// No node knew of a writer for the slot before the deadline.
     #[error(
         "slot {slot} has no writer that is known and can be reached; try again in a few seconds"
@@ -83,6 +91,11 @@ pub enum Fail {
     /// The level could not be given before the deadline.
     #[error("the writer could not confirm that it still is the writer; try again in a few seconds")]
     Unconfirmed,
+    /// The node had as many requests in hand as it takes, until the deadline.
+    #[error(
+        "the node has too many requests in hand; send fewer at a time, or try again in a few seconds"
+    )]
+    Busy,
     /// The node refused the request as such.
     #[error("the node refused the request: {}", .0.message())]
     Rejected(tonic::Status),
@@ -95,6 +108,7 @@ impl Fail {
         match self {
             Self::Limits(_) => "limits",
             Self::Unreachable { .. } => "unreachable",
+            Self::Untrusted { .. } => "untrusted",
             Self::NoWriter { .. } => "no-writer",
             Self::NoSuchNode(_) => "no-such-node",
             Self::NotReady => "not-ready",
@@ -102,6 +116,7 @@ impl Fail {
             Self::RolledBack => "rolled-back",
             Self::Behind => "behind",
             Self::Unconfirmed => "unconfirmed",
+            Self::Busy => "busy",
             Self::Rejected(_) => "rejected",
         }
     }

@@ -7,11 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::{Epoch, Fencing, Level, NodeId, Offset, ShardId, Slot, SlotRange, Version};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::fs::File;
 use crate::metrics::{self, Metrics};
+
+mod places;
+
+use places::{Place, Places};
+pub use places::{REQUEST_BYTES_MAX, REQUESTS_MAX};
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +92,8 @@ pub enum Refusal {
     RolledBack,
     /// The level could not be given in time (no lease, no confirmation).
     Unconfirmed,
+    /// The node has as many requests in hand as it takes. Said at once, so that nobody waits for nothing.
+    Busy,
 }
 
 /// The cluster as one node knows it.
@@ -189,7 +197,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub enum Ask {
     /// A client's request; to be answered within the deadline, from now.
-    Request(Request, Duration, oneshot::Sender<Answer>),
+    Request(Request, Duration, ReplyTo),
     /// How are you?
     Status {
         /// Whether to read all that is stored, for its digest.
@@ -203,6 +211,24 @@ pub enum Ask {
     HandOver,
     /// End the session with the coordination service, and stop.
     Leave(oneshot::Sender<()>),
+}
+
+/// Where the answer to a request goes. Until it is there, or dropped, the request has its place among those in hand: a
+/// client that goes away does not make room for another one before the driver is rid of its request.
+#[derive(Debug)]
+pub struct ReplyTo {
+    sender: oneshot::Sender<Answer>,
+    _place: Place,
+}
+
+impl ReplyTo {
+    /// Answers.
+    ///
+    /// # Errors
+    /// Gives the answer back where nobody waits for it any more.
+    pub fn send(self, answer: Answer) -> Result<(), Answer> {
+        self.sender.send(answer)
+    }
 }
 
 /// A snapshot in a file, which stays readable for as long as this is held.
@@ -230,6 +256,9 @@ pub struct NodeHandle {
     pub(crate) metrics: Arc<Metrics>,
     /// It has been asked to stop.
     is_leaving: Arc<AtomicBool>,
+    /// Of which cluster the node is, once it knows.
+    cluster_id: watch::Receiver<Option<u64>>,
+    places: Places,
 }
 
 impl NodeHandle {
@@ -246,12 +275,35 @@ impl NodeHandle {
             cluster,
             metrics: Arc::default(),
             is_leaving: Arc::default(),
+            cluster_id: watch::channel(None).1,
+            places: Places::new(REQUESTS_MAX, REQUEST_BYTES_MAX),
+        }
+    }
+
+    /// The same, for a node that learns of which cluster it is.
+    #[must_use]
+    pub fn with_cluster_id(self, cluster_id: watch::Receiver<Option<u64>>) -> Self {
+        Self { cluster_id, ..self }
+    }
+
+    /// Of which cluster the node is, once it has joined one.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<u64> {
+        *self.cluster_id.borrow()
+    }
+
+    /// The same, with other bounds than the usual ones: so many requests in hand, of so many bytes together.
+    #[must_use]
+    pub fn with_bounds(self, requests_max: usize, request_bytes_max: u64) -> Self {
+        Self {
+            places: Places::new(requests_max, request_bytes_max),
+            ..self
         }
     }
 
     /// Asks the node and waits for the answer, at most a little longer than the deadline.
     ///
-    /// What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
+    /// There is no waiting for a place: a node that has its hands full says so. What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
     pub async fn request(&self, request: Request, deadline: Duration) -> Answer {
         let (operation, asked) = (metrics::operation(&request), Instant::now());
         let answer = self.request_unmeasured(request, deadline).await;
@@ -264,14 +316,21 @@ impl NodeHandle {
             Request::Get { .. } => Answer::Refused(Refusal::TryAgain),
             Request::Set { .. } | Request::Delete { .. } => Answer::Unknown,
         };
-        let asked = Instant::now();
-        let Ok(Ok(place)) = tokio::time::timeout(deadline, self.asks.reserve()).await else {
-            return Answer::Refused(Refusal::TryAgain); // It never reached the log.
+        let Some(place) = self.places.take(&request) else {
+            return Answer::Refused(Refusal::Busy);
         };
-        let rest = deadline.saturating_sub(asked.elapsed());
-        let (reply, answer) = oneshot::channel();
-        place.send(Ask::Request(request, rest, reply));
-        match tokio::time::timeout(rest + ANSWER_GRACE, answer).await {
+        let (sender, answer) = oneshot::channel();
+        let reply = ReplyTo {
+            sender,
+            _place: place,
+        };
+        match self.asks.try_send(Ask::Request(request, deadline, reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Answer::Refused(Refusal::Busy),
+            // The node is stopping: it never reached the log.
+            Err(TrySendError::Closed(_)) => return Answer::Refused(Refusal::TryAgain),
+        }
+        match tokio::time::timeout(deadline + ANSWER_GRACE, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => unanswered,
         }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::agent::{AgentHandle, AgentState};
 use crate::config::NodeConfig;
+use crate::door::Door;
 use crate::driver::{self, Driver, Parts, Sources};
 use crate::environment::{Deliver, Environment};
 use crate::error::NodeError;
@@ -20,8 +21,8 @@ use crate::server::{self, Server, ServerEnd};
 use crate::store::{Store, StoreError};
 use crate::{data_folder, wal, wholeness};
 
-/// How many requests may wait for the driver; the server waits with the rest.
-const ASKS_MAX: usize = 4096;
+/// How many questions about the node itself may wait for the driver, beside clients' requests; those who ask wait with the rest.
+const QUESTIONS_MAX: usize = 64;
 /// How many messages of peers may wait for the driver; more are dropped, and the protocol repeats them.
 const MESSAGES_MAX: usize = 16 * 1024;
 
@@ -39,9 +40,18 @@ impl Node {
     ///
     /// # Errors
     /// When the folder is not this node's, is locked, or is damaged; when the address cannot be bound.
-    pub async fn start(
+    pub async fn start(config: NodeConfig, environment: Environment) -> Result<Self, NodeError> {
+        Self::start_behind(config, environment, Door::default()).await
+    }
+
+    /// Starts a node behind a door.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_behind(
         config: NodeConfig,
         mut environment: Environment,
+        door: Door,
     ) -> Result<Self, NodeError> {
         let metrics = Arc::new(Metrics::new());
         environment.events = Arc::new(Measured {
@@ -75,7 +85,7 @@ impl Node {
             suspect: recovered.suspect,
         });
 
-        let (asks_sender, asks) = mpsc::channel(ASKS_MAX);
+        let (asks_sender, asks) = mpsc::channel(door.limits.requests + QUESTIONS_MAX);
         let (messages_sender, messages) = mpsc::channel(MESSAGES_MAX);
         let (synced_sender, synced) = mpsc::unbounded_channel();
         let (done_sender, done) = mpsc::unbounded_channel();
@@ -84,11 +94,19 @@ impl Node {
             // A full queue drops the message, as a network may.
             let _ = messages_sender.try_send((from, message));
         });
-        let mut handle = NodeHandle::new(config.id, asks_sender, agent.cluster());
+        let mut handle = NodeHandle::new(config.id, asks_sender, agent.cluster())
+            .with_cluster_id(agent.joined())
+            .with_bounds(door.limits.requests, door.limits.request_bytes);
         handle.metrics = metrics.clone();
         environment.transport.listen(deliver.clone());
-        let server =
-            server::serve(&config.listen, handle.clone(), deliver, config.allow_kill).await?;
+        let server = server::serve(
+            &config.listen,
+            handle.clone(),
+            deliver,
+            config.allow_kill,
+            &door,
+        )
+        .await?;
         let (cluster, agent_state) = (agent.cluster(), agent.state());
         let parts = Parts {
             replica,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kv_core::{NodeId, ShardId, Version};
 
+use crate::access::Access;
 use crate::client::Client;
 use crate::data_folder::{self, DataFolderError};
 use crate::engine::{self, EngineKind};
@@ -103,6 +104,17 @@ pub struct Repaired {
     pub aside: Vec<String>,
 }
 
+/// The peer that gives everything, and how to reach it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its address, `HOST:PORT`.
+    pub address: String,
+    /// How long to wait for it to answer.
+    pub timeout: Duration,
+    /// How to show that one is a member of the cluster.
+    pub access: Access,
+}
+
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> RepairError {
     move |source| RepairError::Io { doing, source }
 }
@@ -113,14 +125,13 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> RepairError {
 /// Says what is in the way; the folder is then as it was.
 pub async fn repair(
     file_system: &Arc<dyn FileSystem>,
-    peer: &str,
-    timeout: Duration,
+    peer: &Source,
     kind: Option<EngineKind>,
     options: engine::Options,
 ) -> Result<Repaired, RepairError> {
     let (claim, node) = data_folder::claim_as_owner(file_system.as_ref()).await?;
-    let shard = ask(peer, node, timeout).await?;
-    let fetched = fetch(file_system, peer, timeout).await?;
+    let shard = ask(peer, node).await?;
+    let fetched = fetch(file_system, peer).await?;
     let new = match store::current_generation(file_system.as_ref()) {
         Ok(Some(old)) => old.next(kind.unwrap_or(old.kind)),
         // It does not say which engine counts: one more reason for a repair.
@@ -165,12 +176,12 @@ pub async fn repair(
 }
 
 /// Asks the peer who it is; returns its shard.
-async fn ask(peer: &str, node: NodeId, timeout: Duration) -> Result<ShardId, RepairError> {
-    let info = Client::info(peer, timeout, false).await?;
+async fn ask(peer: &Source, node: NodeId) -> Result<ShardId, RepairError> {
+    let info = Client::info(&peer.address, peer.timeout, false, &peer.access).await?;
+    let peer = peer.address.clone();
     let status = info.status.ok_or_else(|| Fail::Unreachable {
-        tried: vec![peer.to_owned()],
+        tried: vec![peer.clone()],
     })?;
-    let peer = peer.to_owned();
     if status.node == node {
         return Err(RepairError::Itself { peer });
     }
@@ -197,9 +208,9 @@ async fn ask(peer: &str, node: NodeId, timeout: Duration) -> Result<ShardId, Rep
 /// Fetches the peer's snapshot into a file.
 async fn fetch(
     file_system: &Arc<dyn FileSystem>,
-    peer: &str,
-    timeout: Duration,
+    from: &Source,
 ) -> Result<snapshot::Snapshot, RepairError> {
+    let peer = &from.address;
     let file = file_system
         .open(FETCHED)
         .map_err(failed("open a file for the snapshot"))?;
@@ -214,13 +225,15 @@ async fn fetch(
             tried: vec![peer.to_owned()],
         })
     };
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{peer}"));
+    let endpoint = from.access.endpoint(peer);
     let endpoint = endpoint
         .map_err(|_| unreachable())?
-        .connect_timeout(timeout);
+        .connect_timeout(from.timeout);
     let channel = endpoint.connect().await.map_err(|_| unreachable())?;
     let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let chunks = client.download(proto::DownloadRequest {}).await;
+    let chunks = client
+        .download(from.access.request(proto::DownloadRequest {}))
+        .await;
     let mut chunks = chunks.map_err(broken)?.into_inner();
     let (mut received, mut at) = (0, None);
     // Its first chunk may take as long as the peer needs to write the snapshot.

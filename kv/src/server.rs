@@ -1,25 +1,28 @@
 //! The gRPC face of a node: two services on one port, in front of a [`NodeHandle`].
 //!
 //! What arrives is checked against the limits here, so that the node behind sees valid requests only, each with a
-//! deadline. A request that outlives the server is cut off, and its client has to assume that it may have happened.
+//! deadline. On a real network a [`Door`] stands before both. A request that outlives the server is cut off, and its client has to assume that it may have happened.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Server as Tonic;
 
+use crate::door::Door;
 use crate::environment::Deliver;
 use crate::error::ServerError;
 use crate::handle::NodeHandle;
-use crate::wire::MESSAGE_BYTES_MAX;
-use crate::wire::proto::kv_server::KvServer;
-use crate::wire::proto::peer_server::PeerServer;
 
 mod kv;
 mod peer;
+
+#[cfg(feature = "net")]
+#[path = "server/guarded.rs"]
+mod network;
+#[cfg(not(feature = "net"))]
+#[path = "server/open.rs"]
+mod network;
 
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -34,15 +37,6 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// How long a request may take at most, whatever its client says.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
-
-/// How often an idle connection is asked whether its other end lives, and how long that may take to answer.
-const KEEPALIVE: Duration = Duration::from_secs(5);
-
-/// How much of one stream may be on its way unread, in bytes: one full batch of entries fits.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-
-/// How much of one connection may be on its way unread, in bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// A server that runs. Dropping it ends it: nothing new is accepted, and what waits for an answer is cut off.
 #[derive(Debug)]
@@ -83,7 +77,10 @@ impl Drop for Server {
     }
 }
 
-/// Starts serving a node on `listen` (`HOST:PORT`): clients' requests go to `handle`, members' messages to `deliver`.
+/// A server at work.
+type Serving = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
+
+/// Starts serving a node on `listen` (`HOST:PORT`) behind a door: clients' requests go to `handle`, members' messages to `deliver`.
 ///
 /// # Errors
 /// Says why nobody can listen there. In the simulator, where listening takes time, that comes through
@@ -93,6 +90,7 @@ pub async fn serve(
     handle: NodeHandle,
     deliver: Deliver,
     allow_kill: bool,
+    door: &Door,
 ) -> Result<Server, ServerError> {
     let address = resolve(listen).await?;
     let (stopping, stop) = watch::channel(false);
@@ -100,19 +98,7 @@ pub async fn serve(
     let peers = handle.clone();
     let kv = KvService::new(handle, allow_kill, ended.clone(), stop.clone());
     let peer = PeerService::new(peers, deliver, stop.clone());
-    let serving = Tonic::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .add_service(KvServer::new(kv).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(PeerServer::new(peer).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .serve_with_shutdown(address, stopped(stop));
-    let mut serving: Pin<Box<_>> = Box::pin(serving);
-    // A real socket is bound in the first poll, so that an address in use is known before the node starts.
-    if let Some(Err(error)) = (&mut serving).now_or_never() {
-        return Err(broken(listen, error));
-    }
+    let (address, serving) = network::serving(address, listen, kv, peer, door, stop).await?;
     let listen = listen.to_owned();
     tokio::spawn(async move {
         if let Err(error) = serving.await {
@@ -154,5 +140,18 @@ fn broken(listen: &str, error: tonic::transport::Error) -> ServerError {
     ServerError::Broken {
         listen: listen.to_owned(),
         source: error,
+    }
+}
+
+/// What the operating system refused.
+fn refused(listen: &str, error: &std::io::Error) -> ServerError {
+    let listen = listen.to_owned();
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => ServerError::InUse { listen },
+        std::io::ErrorKind::AddrNotAvailable => ServerError::Address { listen },
+        kind => ServerError::Listen {
+            listen,
+            source: kind.into(),
+        },
     }
 }

@@ -13,8 +13,9 @@ use kv_core::{Message, NodeId};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Endpoint;
+use tonic::metadata::MetadataValue;
 
+use crate::access::{Access, CLUSTER_HEADER, because, cluster_name};
 use crate::backoff::Backoff;
 use crate::environment::{Deliver, Transport};
 use crate::wire::proto::Envelope;
@@ -40,6 +41,8 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct GrpcTransport {
     node: NodeId,
+    access: Access,
+    cluster: watch::Sender<Option<u64>>,
     peers: Mutex<Peers>,
 }
 
@@ -59,12 +62,20 @@ impl GrpcTransport {
     /// The links of `node`; the jitter of reconnecting comes from `seed`.
     #[must_use]
     pub fn new(node: NodeId, seed: u64) -> Arc<Self> {
+        Self::with_access(node, seed, Access::default())
+    }
+
+    /// The same, for a node that shows the others who it is.
+    #[must_use]
+    pub fn with_access(node: NodeId, seed: u64, access: Access) -> Arc<Self> {
         let peers = Peers {
             links: BTreeMap::new(),
             rng: StdRng::seed_from_u64(seed),
         };
         Arc::new(Self {
             node,
+            access,
+            cluster: watch::channel(None).0,
             peers: Mutex::new(peers),
         })
     }
@@ -73,6 +84,10 @@ impl GrpcTransport {
 impl Transport for GrpcTransport {
     /// Does nothing: the server hands incoming messages to the same `deliver`.
     fn listen(&self, _deliver: Deliver) {}
+
+    fn join(&self, cluster: u64) {
+        self.cluster.send_replace(Some(cluster));
+    }
 
     fn reach(&self, addresses: &BTreeMap<NodeId, String>) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +107,9 @@ impl Transport for GrpcTransport {
                     to: *peer,
                     messages,
                     address: receiver,
+                    access: self.access.clone(),
+                    cluster: self.cluster.subscribe(),
+                    trouble: None,
                     rng: StdRng::seed_from_u64(peers.rng.random()),
                 };
                 tokio::spawn(link.run());
@@ -125,6 +143,10 @@ struct Link {
     to: NodeId,
     messages: mpsc::Receiver<Message>,
     address: watch::Receiver<String>,
+    access: Access,
+    cluster: watch::Receiver<Option<u64>>,
+    /// What was wrong last, so that each trouble is told once.
+    trouble: Option<String>,
     rng: StdRng,
 }
 
@@ -135,11 +157,14 @@ impl Link {
         loop {
             let address = self.address.borrow_and_update().clone();
             let stretch = match self.connect(&address).await {
-                Some(peer) => {
+                Ok(peer) => {
                     backoff.reset();
                     self.forward(peer).await
                 }
-                None => Stretch::Lost,
+                Err(trouble) => {
+                    self.tell(trouble);
+                    Stretch::Lost
+                }
             };
             match stretch {
                 Stretch::Moved => {}
@@ -154,16 +179,31 @@ impl Link {
         }
     }
 
-    async fn connect(&self, address: &str) -> Option<PeerClient<tonic::transport::Channel>> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .ok()?
+    async fn connect(
+        &self,
+        address: &str,
+    ) -> Result<PeerClient<tonic::transport::Channel>, String> {
+        let endpoint = self.access.endpoint(address).map_err(|e| because(&e))?;
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
-        let channel = connecting.await.ok()?.ok()?;
-        Some(PeerClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
+        let connected = connecting
+            .await
+            .map_err(|_| "it does not answer".to_owned())?;
+        let channel = connected.map_err(|error| because(&error))?;
+        Ok(PeerClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// Tells what is wrong with this link, once.
+    fn tell(&mut self, trouble: String) {
+        if self.trouble.as_ref() != Some(&trouble) {
+            let address = self.address.borrow().clone();
+            tracing::warn!(to = %self.to, %address, %trouble, "a link to another node is down");
+            self.trouble = Some(trouble);
+        }
     }
 
     /// Hands messages to the stream for as long as it holds.
@@ -173,7 +213,14 @@ impl Link {
             let envelope = unwritten.recv().await?;
             Some((envelope, unwritten))
         });
-        let call = peer.deliver(envelopes);
+        let mut request = self.access.request(envelopes);
+        let cluster = *self.cluster.borrow();
+        if let Some(cluster) = cluster
+            && let Ok(name) = MetadataValue::try_from(cluster_name(cluster))
+        {
+            request.metadata_mut().insert(CLUSTER_HEADER, name);
+        }
+        let call = peer.deliver(request);
         let mut call = std::pin::pin!(call);
         loop {
             let next = async {
@@ -188,7 +235,13 @@ impl Link {
             };
             tokio::select! {
                 biased;
-                _ = &mut call => return Stretch::Lost,
+                ended = &mut call => {
+                    match ended {
+                        Ok(_) => self.trouble = None,
+                        Err(status) => self.tell(status.message().to_owned()),
+                    }
+                    return Stretch::Lost;
+                }
                 moved = self.address.changed() => {
                     return if moved.is_ok() { Stretch::Moved } else { Stretch::Closed };
                 }

@@ -17,7 +17,7 @@ use kv::fs::FileSystem;
 use kv::fs::os::OsFileSystem;
 use kv::handle::Status;
 use kv::node::Node;
-use kv::repair::{RepairError, repair};
+use kv::repair::{RepairError, Source, repair};
 use kv::transport::GrpcTransport;
 use kv::{engine, store, wal};
 use kv_core::{Fencing, Level, NodeId, Version};
@@ -141,7 +141,7 @@ impl Shard {
 
     fn client(&self) -> Client {
         let options = ClientOptions {
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
             ..ClientOptions::default()
         };
         Client::new(self.addresses.clone(), options)
@@ -192,6 +192,14 @@ impl Shard {
 fn kinds() -> Vec<EngineKind> {
     let here = |kind: &EngineKind| *kind != EngineKind::Rocksdb || cfg!(feature = "rocksdb");
     EngineKind::ALL.into_iter().filter(here).collect()
+}
+
+fn source(address: &str) -> Source {
+    Source {
+        address: address.to_owned(),
+        timeout: Duration::from_secs(5),
+        access: kv::access::Access::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,13 +264,12 @@ async fn a_log_that_is_damaged_before_its_tail_is_taken_from_a_peer() {
     assert!(refused.contains(&sealed), "{refused}");
     assert!(refused.contains("kv repair --from PEER"), "{refused}");
 
-    let timeout = Duration::from_secs(5);
     let options = engine::Options::default();
     let own = shard.addresses[broken].clone();
-    let nobody = repair(&files, &own, timeout, None, options).await;
+    let nobody = repair(&files, &source(&own), None, options).await;
     assert!(matches!(nobody, Err(RepairError::Peer(_))), "{nobody:?}");
     let peer = shard.addresses[(broken + 1) % 3].clone();
-    let done = repair(&files, &peer, timeout, None, options).await.unwrap();
+    let done = repair(&files, &source(&peer), None, options).await.unwrap();
     assert!(done.at > Version::ZERO);
     let kept = done
         .aside
@@ -297,12 +304,11 @@ async fn a_repair_asks_only_another_member_of_the_same_shard() {
     let shard = Shard::start(EngineKind::Memory).await;
     let mut client = shard.client();
     shard.write(&mut client, 0, 5).await;
-    let timeout = Duration::from_secs(5);
     let options = engine::Options::default();
     let folder = tempfile::tempdir().unwrap();
     let files: Arc<dyn FileSystem> = Arc::new(OsFileSystem::open(folder.path()).unwrap());
     let refusal = async |files: &Arc<dyn FileSystem>| {
-        let done = repair(files, &shard.addresses[0], timeout, None, options).await;
+        let done = repair(files, &source(&shard.addresses[0]), None, options).await;
         done.unwrap_err().to_string()
     };
     let line = refusal(&files).await;

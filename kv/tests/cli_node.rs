@@ -233,7 +233,7 @@ async fn undecided(address: &str) -> kv::server::Server {
     });
     let handle = NodeHandle::new(NodeId(1), asks, cluster);
     let deliver = Arc::new(|_, _| {});
-    kv::server::serve(address, handle, deliver, false)
+    kv::server::serve(address, handle, deliver, false, &kv::door::Door::default())
         .await
         .unwrap()
 }

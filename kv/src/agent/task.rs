@@ -28,6 +28,7 @@ pub(super) struct Desk {
     pub(super) notices: mpsc::UnboundedSender<Notice>,
     pub(super) cluster: watch::Sender<ClusterMap>,
     pub(super) state: watch::Sender<AgentState>,
+    pub(super) joined: watch::Sender<Option<u64>>,
 }
 
 /// The handle is gone, or asked for the end: then somebody waits for it.
@@ -39,7 +40,7 @@ pub(super) async fn run(config: NodeConfig, environment: Environment, mut desk: 
     let mut mirror = Mirror::new(config.id);
     let closed = loop {
         desk.state.send_replace(AgentState::Connecting);
-        let opening = open(&config, &environment, &mut rng, &desk.state);
+        let opening = open(&config, &environment, &mut rng, &desk.state, &desk.joined);
         let opened = answering(&mut desk.requests, &desk.notices, opening).await;
         let session: Arc<dyn Session> = match opened {
             Ok(session) => Arc::from(session),
@@ -102,6 +103,7 @@ async fn open(
     environment: &Environment,
     rng: &mut StdRng,
     state: &watch::Sender<AgentState>,
+    joined: &watch::Sender<Option<u64>>,
 ) -> Box<dyn Session> {
     loop {
         let connect = environment.coordination.connect();
@@ -111,7 +113,7 @@ async fn open(
             refuse(*error, state);
         }
         if let Ok(Ok(session)) = connected {
-            if !join(environment, session.as_ref(), rng, state).await {
+            if !join(environment, session.as_ref(), rng, state, joined).await {
                 session.close().await;
                 let jitter = rng.random_range(0.5..1.5);
                 tokio::time::sleep(config.timing.backoff.mul_f64(jitter)).await;
@@ -140,6 +142,7 @@ async fn join(
     session: &dyn Session,
     rng: &mut StdRng,
     state: &watch::Sender<AgentState>,
+    joined: &watch::Sender<Option<u64>>,
 ) -> bool {
     let service = match registry::cluster(session, rng.random()).await {
         Ok(service) => service,
@@ -149,7 +152,11 @@ async fn join(
         }
     };
     match data_folder::join(environment.file_system.as_ref(), service).await {
-        Ok(folder) if folder == service => true,
+        Ok(folder) if folder == service => {
+            environment.transport.join(service);
+            joined.send_replace(Some(service));
+            true
+        }
         Ok(folder) => {
             state.send_replace(AgentState::OtherCluster { folder, service });
             false

@@ -1,14 +1,19 @@
 //! The arguments that several commands share, and how they are read.
 
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
+use kv::access::Access;
 use kv::client::{Client, ClientOptions, ReplicaChoice};
 use kv::error::Fail;
+use kv::security::{ClientFiles, client_access};
 use kv::wire::{check_key, check_value};
 use kv_core::NodeId;
+
+use super::CliError;
 
 /// Whom to ask, and how long to wait.
 #[derive(Clone, Debug, Args)]
@@ -22,15 +27,54 @@ pub(super) struct Target {
     /// Print the result as one line of JSON.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) credentials: Credentials,
+}
+
+/// How the user shows who he is, and whom he trusts.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Credentials {
+    /// Speak TLS, and trust nodes whose certificates are of this CA: a file in PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Show this certificate: a file in PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    tls_cert: Option<PathBuf>,
+    /// Its private key: a file in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Show the token in this file, of which the first counts where there are several.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// Reads the files.
+    pub(super) fn load(&self) -> Result<Access, CliError> {
+        let (access, warnings) = client_access(&ClientFiles {
+            ca: self.tls_ca.clone(),
+            identity: self.tls_cert.clone().zip(self.tls_key.clone()),
+            token: self.token_file.clone(),
+        })?;
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
+        Ok(access)
+    }
 }
 
 impl Target {
     /// A client that knows the cluster.
-    pub(super) async fn connect(&self, replica: ReplicaChoice) -> Result<Client, Fail> {
+    pub(super) async fn connect(
+        &self,
+        replica: ReplicaChoice,
+        access: &Access,
+    ) -> Result<Client, Fail> {
         let options = ClientOptions {
             timeout: self.timeout,
             replica,
             seed: seed(),
+            access: access.clone(),
             ..ClientOptions::default()
         };
         Client::connect(self.nodes.clone(), options).await

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use kv::access::Access;
 use kv::config::{ClusterConfig, NodeConfig, REPLICATION_FACTOR, Timing};
 use kv::error::NodeError;
 use kv::handle::{ClusterMap, NodeHandle, ShardView};
@@ -65,7 +66,8 @@ impl Cluster {
         let coordination = Service::embedded(&data.join("coordination"), &Timing::default())?;
         for config in configs {
             let folder = data.join(config.id.to_string());
-            let environment = environment_for_serve(&folder, &config, &coordination, seed())?;
+            let environment =
+                environment_for_serve(&folder, &config, &coordination, Access::default(), seed())?;
             let mut node = Node::start(config.clone(), environment).await?;
             running.insert(config.id, node.handle().clone());
             let stopped = stopped.clone();

@@ -9,12 +9,13 @@ use kv::data_folder;
 use kv::engine::{self, EngineKind};
 use kv::fs::FileSystem;
 use kv::fs::os::OsFileSystem;
-use kv::repair::{Repaired, repair};
+use kv::repair::{Repaired, Source, repair};
 use kv::store;
 use kv::wal::inspection::inspect;
 use kv::wholeness;
 use serde_json::json;
 
+use super::arguments::Credentials;
 use super::{CliError, Exit, arguments, say, show};
 
 /// Look at the data folder of a node that is down, or change its engine.
@@ -173,13 +174,20 @@ pub(super) struct Repair {
     timeout: Duration,
     #[command(flatten)]
     folder: Folder,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 impl Repair {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
         let files = open(&self.folder.folder)?;
         let options = engine::Options::default();
-        let done = repair(&files, &self.from, self.timeout, self.engine, options).await?;
+        let source = Source {
+            address: self.from.clone(),
+            timeout: self.timeout,
+            access: self.credentials.load()?,
+        };
+        let done = repair(&files, &source, self.engine, options).await?;
         say(&match self.folder.json {
             true => as_json(&done),
             false => in_words(&done, &self.from),

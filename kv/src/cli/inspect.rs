@@ -1,16 +1,18 @@
 //! `kv slot`, `kv info` and `kv kill`: looking at a cluster, and breaking it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
+use kv::access::Access;
 use kv::client::{Client, ReplicaChoice};
 use kv::error::{Fail, Outcome};
 use kv::handle::{ClusterMap, Status};
-use kv_core::{Fencing, NodeId, slot_of};
+use kv_core::{Fencing, NodeId, Offset, slot_of};
 use serde_json::{Value, json};
 
-use super::arguments::{self, Target};
+use super::arguments::{self, Credentials, Target};
 use super::{CliError, Exit, say, show};
 
 /// Show which slot, shard and node a key belongs to.
@@ -30,7 +32,8 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let client = self.target.connect(ReplicaChoice::Random).await;
+        let access = self.target.credentials.load()?;
+        let client = self.target.connect(ReplicaChoice::Random, &access).await;
         let unreachable = client.as_ref().err().map(Fail::to_string);
         let map = client.map_or_else(|_| ClusterMap::default(), |client| client.cluster().clone());
         say(&slot_line(&self.key, &map, self.target.json));
@@ -85,14 +88,15 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let map = match self.target.connect(ReplicaChoice::Random).await {
+        let access = self.target.credentials.load()?;
+        let map = match self.target.connect(ReplicaChoice::Random, &access).await {
             Ok(client) => client.cluster().clone(),
             Err(fail) => {
                 show::failed(&fail, self.target.json);
                 return Ok(Exit::Failed);
             }
         };
-        let nodes = ask_all(&map, self.target.timeout, self.digest).await;
+        let nodes = ask_all(&map, self.target.timeout, self.digest, &access).await;
         say(&describe(&map, &nodes, self.target.json));
         Ok(Exit::Done)
     }
@@ -107,10 +111,15 @@ pub(super) struct Seen {
 }
 
 /// Asks every node of the map how it is, all at once.
-pub(super) async fn ask_all(map: &ClusterMap, timeout: Duration, digest: bool) -> Vec<Seen> {
+pub(super) async fn ask_all(
+    map: &ClusterMap,
+    timeout: Duration,
+    digest: bool,
+    access: &Access,
+) -> Vec<Seen> {
     let timeout = timeout.min(Duration::from_secs(2)); // One dead node must not make everybody wait.
     let asked = map.nodes.iter().map(async |(id, address)| {
-        let info = Client::info(address, timeout, digest).await;
+        let info = Client::info(address, timeout, digest, access).await;
         Seen {
             id: *id,
             address: address.clone(),
@@ -124,18 +133,28 @@ pub(super) async fn ask_all(map: &ClusterMap, timeout: Duration, digest: bool) -
 /// The map and its nodes.
 pub(super) fn describe(map: &ClusterMap, nodes: &[Seen], json: bool) -> String {
     if json {
-        let nodes: Vec<Value> = nodes.iter().map(|node| node_json(map, node)).collect();
+        let lags = lags(nodes);
+        let nodes: Vec<Value> = nodes
+            .iter()
+            .map(|node| node_json(map, &lags, node))
+            .collect();
         return json!({ "nodes": nodes, "shards": shards_json(map) }).to_string();
     }
-    let nodes: Vec<_> = nodes.iter().map(|node| node_row(map, node)).collect();
+    let lags = lags(nodes);
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|node| node_row(map, &lags, node))
+        .collect();
     let headings = [
         "NODE",
         "ADDRESS",
         "SHARD",
         "ROLE",
+        "HEALTH",
         "PROMISED",
         "LOG END",
         "COMMITTED",
+        "LAG",
     ];
     let nodes = show::table(&headings, &nodes);
     format!("{nodes}\n\n{}", shard_table(map))
@@ -196,7 +215,33 @@ fn role(map: &ClusterMap, node: &Seen) -> &'static str {
     }
 }
 
-fn node_row(map: &ClusterMap, node: &Seen) -> Vec<String> {
+/// How well a node is.
+fn health(map: &ClusterMap, node: &Seen) -> &'static str {
+    let Some(status) = &node.status else {
+        return if node.answers { "busy" } else { "down" };
+    };
+    let shard = status.shard.and_then(|shard| map.shards.get(&shard));
+    match shard {
+        _ if status.is_suspect => "suspect",
+        Some(view) if view.writer.is_none() => "no writer",
+        Some(view) if view.writer == Some(node.id) && status.writer_of.is_none() => "starting",
+        _ => "ok",
+    }
+}
+
+/// How many entries each replica lacks on its disk, as its writer knows it.
+fn lags(nodes: &[Seen]) -> BTreeMap<NodeId, u64> {
+    let statuses = nodes.iter().filter_map(|node| node.status.as_ref());
+    let writers = statuses.filter(|status| status.writer_of.is_some());
+    let of_each = writers.flat_map(|status| {
+        let lag = |matched: Offset| status.end.offset.0.saturating_sub(matched.0);
+        let followers = status.gauges.followers.iter();
+        followers.map(move |each| (each.node, lag(each.matched)))
+    });
+    of_each.collect()
+}
+
+fn node_row(map: &ClusterMap, lags: &BTreeMap<NodeId, u64>, node: &Seen) -> Vec<String> {
     let dash = || "-".to_owned();
     let status = node.status.as_ref();
     vec![
@@ -206,18 +251,24 @@ fn node_row(map: &ClusterMap, node: &Seen) -> Vec<String> {
             .and_then(|status| status.shard)
             .map_or_else(dash, |shard| shard.to_string()),
         role(map, node).to_owned(),
+        health(map, node).to_owned(),
         status.map_or_else(dash, |status| status.promised.to_string()),
         status.map_or_else(dash, |status| status.end.to_string()),
         status.map_or_else(dash, |status| status.committed.to_string()),
+        lags.get(&node.id).map_or_else(dash, u64::to_string),
     ]
 }
 
-fn node_json(map: &ClusterMap, node: &Seen) -> Value {
+fn node_json(map: &ClusterMap, lags: &BTreeMap<NodeId, u64>, node: &Seen) -> Value {
     let mut line = json!({
         "node": node.id.0,
         "address": node.address,
         "role": role(map, node),
+        "health": health(map, node),
     });
+    if let Some(lag) = lags.get(&node.id) {
+        line["lag"] = json!(lag);
+    }
     if let Some(status) = &node.status {
         line["shard"] = json!(status.shard.map(|shard| shard.0));
         line["promised"] = json!(status.promised.0);
@@ -262,11 +313,13 @@ pub(super) struct Kill {
     /// Print the result as one line of JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 impl Kill {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let outcome = Client::kill(&self.node, self.timeout).await;
+        let outcome = Client::kill(&self.node, self.timeout, &self.credentials.load()?).await;
         Ok(killed(&self.node, outcome, self.json))
     }
 }

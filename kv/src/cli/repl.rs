@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum as _};
+use kv::access::Access;
 use kv::client::{Client, ReplicaChoice};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
@@ -48,12 +49,14 @@ pub(super) struct Repl {
 
 impl Repl {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
-        let client = self.target.connect(ReplicaChoice::Random).await?;
+        let access = self.target.credentials.load()?;
+        let client = self.target.connect(ReplicaChoice::Random, &access).await?;
         let mut session = Session {
             client,
             level: Level::Lease,
             json: self.target.json,
             timeout: self.target.timeout,
+            access,
         };
         let mut editor: Editor<Words, FileHistory> = Editor::new()?;
         editor.set_helper(Some(Words));
@@ -107,6 +110,7 @@ struct Session {
     level: Level,
     json: bool,
     timeout: Duration,
+    access: Access,
 }
 
 impl Session {
@@ -175,7 +179,7 @@ impl Session {
     async fn info(&mut self) {
         match self.client.refresh().await {
             Ok(()) => {
-                let nodes = ask_all(self.client.cluster(), self.timeout, false).await;
+                let nodes = ask_all(self.client.cluster(), self.timeout, false, &self.access).await;
                 say(&describe(self.client.cluster(), &nodes, self.json));
             }
             Err(fail) => show::failed(&fail, self.json),
@@ -185,7 +189,7 @@ impl Session {
     async fn kill(&self, address: &str) {
         match arguments::address(address) {
             Ok(address) => {
-                let outcome = Client::kill(&address, self.timeout).await;
+                let outcome = Client::kill(&address, self.timeout, &self.access).await;
                 killed(&address, outcome, self.json);
             }
             Err(error) => complain(&error, None),

@@ -51,7 +51,8 @@ impl Get {
             }
             (Some(_), Some(_)) => return Err(CliError::ReplicaLevel),
         };
-        let outcome = match self.target.connect(choice).await {
+        let access = self.target.credentials.load()?;
+        let outcome = match self.target.connect(choice, &access).await {
             Ok(mut client) => client.get(self.key.clone(), level.into()).await,
             Err(fail) => Outcome::Fail(fail),
         };
@@ -92,7 +93,8 @@ impl Set {
             (None, None) => Bytes::new(),
         };
         let json = self.target.json;
-        let outcome = match self.target.connect(ReplicaChoice::Random).await {
+        let access = self.target.credentials.load()?;
+        let outcome = match self.target.connect(ReplicaChoice::Random, &access).await {
             Ok(mut client) => client.set(self.key.clone(), value).await,
             Err(fail) => Outcome::Fail(fail),
         };
@@ -118,7 +120,8 @@ pub(super) struct Delete {
 impl Delete {
     pub(super) async fn run(self) -> Result<Exit, CliError> {
         let json = self.target.json;
-        let outcome = match self.target.connect(ReplicaChoice::Random).await {
+        let access = self.target.credentials.load()?;
+        let outcome = match self.target.connect(ReplicaChoice::Random, &access).await {
             Ok(mut client) => client.delete(self.key.clone()).await,
             Err(fail) => Outcome::Fail(fail),
         };

@@ -7,22 +7,22 @@ use clap::Args;
 use kv::agent::AgentState;
 use kv::client::{Client, ClientOptions};
 use kv::coordination::zookeeper::ZooKeeperAddress;
+use kv::door::Door;
 use kv::engine::EngineKind;
 use kv::error::NodeError;
 use kv::http::{HttpServer, Limits};
 use kv::node::Node;
 use kv::node::stop::Departure;
 use kv::quantity::Size;
+use kv::security::Security;
 use kv_core::NodeId;
-#[cfg(unix)]
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::arguments::{self, seed};
 use super::settings::{Coordination, Overrides, Settings};
 use super::shape::Shape;
 use super::world::{Service, environment_for_serve};
-use super::{CliError, Exit, log, say};
+use super::{CliError, Exit, log, say, signalled};
 
 /// How long a node that stops waits for another to take the writer's role over.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,6 @@ const MIB: u64 = 1024 * 1024;
 #[command(after_help = "\
 Examples:
   kv serve --data ./data
-  kv serve --data ./data --listen 0.0.0.0:7001 --advertise db.example.org:7001
   kv serve --config kv.toml
   kv serve --config kv.toml --print-config
   kv serve --data ./data --node-id 2 --listen 127.0.0.1:7002 \\
@@ -106,6 +105,9 @@ pub(super) struct Serve {
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
+    /// Listen without TLS, or for whoever comes, where more than this machine can connect.
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl Serve {
@@ -122,11 +124,17 @@ impl Serve {
             return Ok(Exit::Done);
         }
         log::start(valid.log, valid.log_format);
+        let loaded = Security::load(&valid.security, valid.node.id, valid.is_alone)?;
+        for warning in &loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        let door = Door::secured(valid.limits, loaded.security);
         let (config, data) = (valid.node, valid.data);
         let service = Service::open(&valid.coordination, &data, &config.timing)?;
         let folder = data.join("node");
-        let environment = environment_for_serve(&folder, &config, &service, seed())?;
-        let mut node = Node::start(config.clone(), environment).await?;
+        let access = loaded.access.clone();
+        let environment = environment_for_serve(&folder, &config, &service, loaded.access, seed())?;
+        let mut node = Node::start_behind(config.clone(), environment, door.clone()).await?;
         tokio::spawn(log::follow_agent(config.id, node.agent_state()));
         let (id, address, data) = (config.id, &config.advertise, data.display());
         let http = match valid.http {
@@ -177,6 +185,7 @@ impl Serve {
             session_timeout: self.session_timeout,
             shards: self.shards,
             shape: self.shape,
+            insecure: self.insecure,
             engine: self.engine,
             cache: size(self.engine_cache_mib),
             checkpoint: size(self.checkpoint_mib),
@@ -216,20 +225,6 @@ async fn tell_of_silence(mut states: watch::Receiver<AgentState>, service: &Coor
             eprintln!("ZooKeeper at {servers} answers");
         }
     }
-}
-
-/// Completes when the program is asked to stop: Ctrl-C, or SIGTERM where there is such a thing.
-async fn signalled() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-        tokio::select! {
-            biased;
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        return;
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn farewell(id: NodeId, departure: Departure) -> String {

@@ -15,14 +15,15 @@ use kv_core::NodeId;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod guard;
 mod sections;
 
 use super::shape::Shape;
 pub(super) use check::Coordination;
 pub(super) use sections::LogFormat;
 use sections::{
-    ClusterSection, CoordinationKind, CoordinationSection, HttpSection, LogSection, NodeSection,
-    StorageSection, TimingSection,
+    AuthSection, ClusterSection, CoordinationKind, CoordinationSection, HttpSection, LimitsSection,
+    LogSection, NodeSection, StorageSection, TimingSection, TlsSection,
 };
 
 /// Everything that can be set, as it is written.
@@ -39,6 +40,12 @@ pub(super) struct Settings {
     pub(super) storage: StorageSection,
     /// How long things take.
     pub(super) timing: TimingSection,
+    /// Certificates and keys.
+    pub(super) tls: TlsSection,
+    /// Who may come in.
+    pub(super) auth: AuthSection,
+    /// How much is let in.
+    pub(super) limits: LimitsSection,
     /// The HTTP face.
     pub(super) http: HttpSection,
     /// What the node tells about itself.
@@ -78,6 +85,16 @@ pub(super) enum SettingsError {
     /// The cluster's numbers do not go together.
     #[error("{file}cluster.{source}")]
     Cluster { file: String, source: ConfigError },
+    /// The node would be open to others than this machine.
+    #[error(
+        "{file}{key} is {address}, which more than this machine can reach, and {missing}; or say auth.insecure = true (--insecure)"
+    )]
+    Open {
+        file: String,
+        key: &'static str,
+        address: String,
+        missing: &'static str,
+    },
     /// Something must be said.
     #[error("{file}{key} is not set; {what}")]
     Missing {
@@ -110,7 +127,16 @@ impl Settings {
 
     /// The paths as they are from here, which is not where the file lies.
     fn resolve_paths(&mut self, folder: &Path) {
-        let paths = [&mut self.node.data, &mut self.coordination.auth_file];
+        let paths = [
+            &mut self.node.data,
+            &mut self.coordination.auth_file,
+            &mut self.tls.cert,
+            &mut self.tls.key,
+            &mut self.tls.client_ca,
+            &mut self.tls.peer_ca,
+            &mut self.auth.client_tokens_file,
+            &mut self.auth.peer_token_file,
+        ];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
         }
@@ -150,6 +176,7 @@ pub(super) struct Overrides {
     pub(super) listen: Option<String>,
     pub(super) advertise: Option<String>,
     pub(super) allow_kill: bool,
+    pub(super) insecure: bool,
     pub(super) engine: Option<EngineKind>,
     pub(super) cache: Option<Size>,
     pub(super) checkpoint: Option<Size>,
@@ -180,6 +207,7 @@ impl Overrides {
         put(self.listen, &mut node.listen);
         put(self.advertise.map(Some), &mut node.advertise);
         node.allow_kill |= self.allow_kill;
+        settings.auth.insecure |= self.insecure;
         put(self.engine.map(Into::into), &mut storage.engine);
         put(self.cache, &mut storage.cache);
         put(self.checkpoint, &mut storage.checkpoint);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kv::access::Access;
 use kv::config::{NodeConfig, Timing};
 use kv::coordination::Coordination;
 use kv::coordination::embedded::{Broken, Embedded};
@@ -67,12 +68,13 @@ pub(super) fn environment_for_serve(
     folder: &Path,
     config: &NodeConfig,
     service: &Service,
+    access: Access,
     seed: u64,
 ) -> Result<Environment, CliError> {
     Ok(Environment {
         file_system: Arc::new(open(folder)?),
         coordination: service.coordination(),
-        transport: GrpcTransport::new(config.id, seed),
+        transport: GrpcTransport::with_access(config.id, seed, access),
         clock: Arc::new(MonotonicClock {
             start: Instant::now(),
         }),

@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kv_core::NodeId;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::trial::Trial;
 use super::{Effect, Ended, effect};
+use crate::access::{self, Access};
 use crate::error::{Fail, Outcome, Unsure};
 use crate::handle::Request;
 use crate::wire::proto::kv_client::KvClient;
@@ -34,6 +35,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 pub(super) struct Links {
     kept: Arc<Mutex<BTreeMap<String, Place>>>,
     connect_each_time: bool,
+    access: Access,
 }
 
 /// The connection to one address, once there is one. Whoever makes it holds the lock.
@@ -47,16 +49,17 @@ struct Connection {
 }
 
 impl Links {
-    pub(super) fn new(connect_each_time: bool) -> Self {
+    pub(super) fn new(connect_each_time: bool, access: Access) -> Self {
         Self {
             kept: Arc::default(),
             connect_each_time,
+            access,
         }
     }
 
     /// Sends a request to an address and waits for the reply.
     pub(super) async fn attempt(&self, address: &str, request: &Request, trial: &Trial) -> Ended {
-        let Some(mut connection) = self.connect(address, trial.attempt_time()).await else {
+        let Ok(mut connection) = self.connect(address, trial.attempt_time()).await else {
             return Ended::NotSent;
         };
         let time = match effect(request) {
@@ -64,7 +67,7 @@ impl Links {
             Effect::Write if !trial.has_time() => return Ended::NotSent, // Connecting has used it up.
             Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
         };
-        let sent = send(&mut connection.client, request, time);
+        let sent = send(&mut connection.client, &self.access, request, time);
         let ended = match tokio::time::timeout(time, sent).await {
             Ok(Ok(Ok(reply))) => return Ended::Replied(reply),
             Ok(Ok(Err(error))) => broken(address, Status::internal(error.to_string())),
@@ -87,14 +90,20 @@ impl Links {
         let unreachable = || Fail::Unreachable {
             tried: vec![address.to_owned()],
         };
-        let mut connection = self
-            .connect(address, timeout)
-            .await
-            .ok_or_else(unreachable)?;
-        let asked = connection.client.info(proto::InfoRequest { digest });
+        let mut connection = self.connect(address, timeout).await?;
+        let asked = connection
+            .client
+            .info(self.access.request(proto::InfoRequest { digest }));
         let info = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => wire::info_from_proto(reply.into_inner()).map_err(Fail::from),
-            Ok(Err(_)) | Err(_) => Err(unreachable()),
+            Ok(Err(status)) => match classify(address, status) {
+                Ended::Rejected(status) => Err(Fail::Rejected(status)),
+                Ended::Lost(Unsure::Broken { status, .. }) => {
+                    Err(untrusted(address, &status).unwrap_or_else(unreachable))
+                }
+                _ => Err(unreachable()),
+            },
+            Err(_) => Err(unreachable()),
         };
         if info.is_err() {
             self.drop_failed(address, &connection).await;
@@ -104,11 +113,13 @@ impl Links {
 
     /// Asks the node at an address to stop.
     pub(super) async fn kill(&self, address: &str, timeout: Duration) -> Outcome<NodeId> {
-        let Some(mut connection) = self.connect(address, timeout).await else {
-            let tried = vec![address.to_owned()];
-            return Outcome::Fail(Fail::Unreachable { tried });
+        let mut connection = match self.connect(address, timeout).await {
+            Ok(connection) => connection,
+            Err(fail) => return Outcome::Fail(fail),
         };
-        let asked = connection.client.kill(proto::KillRequest {});
+        let asked = connection
+            .client
+            .kill(self.access.request(proto::KillRequest {}));
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => Outcome::Ok(wire::kill_from_proto(reply.get_ref())),
             Ok(Err(status)) => match classify(address, status) {
@@ -124,33 +135,43 @@ impl Links {
         }
     }
 
-    /// A connection to an address; nothing if it could not be made, and then nothing was sent.
-    async fn connect(&self, address: &str, timeout: Duration) -> Option<Connection> {
+    /// A connection to an address. If it could not be made, nothing was sent.
+    async fn connect(&self, address: &str, timeout: Duration) -> Result<Connection, Fail> {
         let connected = self.connect_at(address, timeout);
-        tokio::time::timeout(timeout, connected).await.ok()?
+        let connected = tokio::time::timeout(timeout, connected).await;
+        connected.unwrap_or_else(|_| {
+            Err(Fail::Unreachable {
+                tried: vec![address.to_owned()],
+            })
+        })
     }
 
-    async fn connect_at(&self, address: &str, timeout: Duration) -> Option<Connection> {
+    async fn connect_at(&self, address: &str, timeout: Duration) -> Result<Connection, Fail> {
         let place = self.place(address);
         let mut place = place.lock().await;
         if self.connect_each_time {
             *place = None;
         }
         if let Some(connection) = &*place {
-            return Some(connection.clone());
+            return Ok(connection.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .ok()?
+        let unreachable = || Fail::Unreachable {
+            tried: vec![address.to_owned()],
+        };
+        let failed =
+            |error: tonic::transport::Error| untrusted(address, &error).unwrap_or_else(unreachable);
+        let endpoint = self.access.endpoint(address).map_err(failed)?;
+        let endpoint = endpoint
             .connect_timeout(timeout)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
-        let channel = endpoint.connect().await.ok()?;
+        let channel = endpoint.connect().await.map_err(failed)?;
         let connection = Connection {
             client: KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
             identity: Arc::default(),
         };
         *place = Some(connection.clone());
-        Some(connection)
+        Ok(connection)
     }
 
     /// Where the connection to an address is kept.
@@ -173,6 +194,7 @@ impl Links {
 /// Sends a request over a connection. The node gets nine tenths of the time, so that its answer can come back in it.
 async fn send(
     client: &mut KvClient<Channel>,
+    access: &Access,
     request: &Request,
     time: Duration,
 ) -> Result<Result<Reply, WireError>, Status> {
@@ -180,17 +202,17 @@ async fn send(
     match request.clone() {
         Request::Get { key, level, token } => {
             let request = wire::get_to_proto(key, level, token, deadline);
-            let reply = client.get(request).await?.into_inner();
+            let reply = client.get(access.request(request)).await?.into_inner();
             Ok(wire::read_reply_from_proto(reply))
         }
         Request::Set { key, value } => {
             let request = wire::set_to_proto(key, value, deadline);
-            let reply = client.set(request).await?.into_inner();
+            let reply = client.set(access.request(request)).await?.into_inner();
             Ok(wire::write_reply_from_proto(reply))
         }
         Request::Delete { key } => {
             let request = wire::delete_to_proto(key, deadline);
-            let reply = client.delete(request).await?.into_inner();
+            let reply = client.delete(access.request(request)).await?.into_inner();
             Ok(wire::write_reply_from_proto(reply))
         }
     }
@@ -215,6 +237,14 @@ fn broken(address: &str, status: Status) -> Ended {
     })
 }
 
+/// What TLS says, if it was TLS that came to nothing.
+fn untrusted(address: &str, error: &(dyn std::error::Error + 'static)) -> Option<Fail> {
+    access::tls_trouble(error).map(|why| Fail::Untrusted {
+        address: address.to_owned(),
+        why,
+    })
+}
+
 /// Whether the operating system refused the connection.
 fn was_refused(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
@@ -230,6 +260,7 @@ fn was_refused(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tonic::transport::Endpoint;
 
     use super::*;
 

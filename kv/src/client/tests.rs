@@ -128,7 +128,8 @@ async fn a_writer_that_becomes_ready_gets_the_write_once_more() {
     let address = free_address();
     let cluster = one_shard(&[&address], Some(1), 1);
     let script = |count, _: &Request| match count {
-        1..=2 => Some(refused(Refusal::TryAgain)),
+        1 => Some(refused(Refusal::TryAgain)),
+        2 => Some(refused(Refusal::Busy)),
         _ => Some(written(3)),
     };
     let node = Scripted::start(1, &address, cluster, Box::new(script)).await;
@@ -418,6 +419,7 @@ fn only_what_was_definitely_refused_is_repeated() {
         assert!(may_repeat(effect, &Ended::NotSent));
         assert!(may_repeat(effect, &replied(moved(None))));
         assert!(may_repeat(effect, &replied(refused(Refusal::TryAgain))));
+        assert!(may_repeat(effect, &replied(refused(Refusal::Busy))));
         assert!(!may_repeat(effect, &Ended::Rejected(status())));
     }
     assert!(may_repeat(Effect::Read, &lost()));

@@ -23,6 +23,8 @@ pub(super) struct Trial {
     failed: BTreeSet<String>,
     /// How many `Moved` were answered.
     pub(super) moved_count: u32,
+    /// What a node said that let this client in nowhere, if that is why it knows no map.
+    pub(super) refused: Option<Fail>,
     /// How the operation ends if there is no further attempt.
     pub(super) last: Fail,
 }
@@ -37,6 +39,7 @@ impl Trial {
             waited: false,
             failed: BTreeSet::new(),
             moved_count: 0,
+            refused: None,
             last: Fail::Unreachable { tried: Vec::new() },
         }
     }

@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use kv_core::{Input, Level, Operation, Refused, Reply, RequestId, Slot, slot_of};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Driver;
 use crate::error::NodeError;
-use crate::handle::{Answer, Ask, Follower, Gauges, Refusal, Request, Status};
+use crate::handle::{Answer, Ask, Follower, Gauges, Refusal, ReplyTo, Request, Status};
 use crate::store::StoreError;
 
 /// A client that waits for an answer.
@@ -15,7 +14,7 @@ use crate::store::StoreError;
 pub(super) struct Waiting {
     key: Bytes,
     deadline: Instant,
-    reply: oneshot::Sender<Answer>,
+    reply: ReplyTo,
 }
 
 impl Driver {
@@ -63,7 +62,7 @@ impl Driver {
         &mut self,
         key: Bytes,
         deadline: std::time::Duration,
-        reply: oneshot::Sender<Answer>,
+        reply: ReplyTo,
     ) -> Option<RequestId> {
         let slot = slot_of(&key);
         let owned = self

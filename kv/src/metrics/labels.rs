@@ -42,6 +42,7 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Behind => "behind",
         Refusal::RolledBack => "rolled-back",
         Refusal::Unconfirmed => "unconfirmed",
+        Refusal::Busy => "busy",
     }
 }
 

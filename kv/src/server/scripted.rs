@@ -8,6 +8,7 @@ use kv_core::{Epoch, Fencing, NodeId, Offset, ShardId, SlotRange, Version};
 use tokio::sync::{mpsc, watch};
 
 use super::{Server, serve};
+use crate::door::Door;
 use crate::handle::{Answer, Ask, ClusterMap, Gauges, NodeHandle, Request, ShardView, Status};
 
 /// What a scripted node answers to its n-th request, counted from 1; nothing to leave it unanswered.
@@ -69,9 +70,15 @@ impl Scripted {
             }
         });
         let handle = NodeHandle::new(NodeId(node), asks, known);
-        let server = serve(address, handle, Arc::new(|_, _| {}), allow_kill)
-            .await
-            .unwrap();
+        let server = serve(
+            address,
+            handle,
+            Arc::new(|_, _| {}),
+            allow_kill,
+            &Door::default(),
+        )
+        .await
+        .unwrap();
         Self {
             server,
             cluster,

@@ -227,6 +227,7 @@ fn refusal_to_proto(refusal: &Refusal, address: Option<String>) -> proto::Refusa
         Refusal::Behind => RefusalKind::Reason(proto::Reason::Behind.into()),
         Refusal::RolledBack => RefusalKind::Reason(proto::Reason::RolledBack.into()),
         Refusal::Unconfirmed => RefusalKind::Reason(proto::Reason::Unconfirmed.into()),
+        Refusal::Busy => RefusalKind::Reason(proto::Reason::Busy.into()),
     };
     proto::Refusal { kind: Some(kind) }
 }
@@ -256,6 +257,7 @@ fn reason_from_proto(reason: i32) -> Result<Refusal, WireError> {
         Ok(proto::Reason::Behind) => Ok(Refusal::Behind),
         Ok(proto::Reason::RolledBack) => Ok(Refusal::RolledBack),
         Ok(proto::Reason::Unconfirmed) => Ok(Refusal::Unconfirmed),
+        Ok(proto::Reason::Busy) => Ok(Refusal::Busy),
         Ok(proto::Reason::Unspecified) | Err(_) => Err(WireError::Missing("reason")),
     }
 }

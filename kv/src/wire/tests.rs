@@ -115,6 +115,7 @@ fn any_refusal() -> impl Strategy<Value = (Refusal, Option<String>)> {
         Just((Refusal::Behind, None)),
         Just((Refusal::RolledBack, None)),
         Just((Refusal::Unconfirmed, None)),
+        Just((Refusal::Busy, None)),
     ]
 }
 

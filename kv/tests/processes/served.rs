@@ -66,6 +66,12 @@ impl Served {
         self
     }
 
+    /// The number of the process.
+    #[allow(dead_code, reason = "not every test looks at it from outside")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL; returns once the process is gone.
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use kv::config::{ClusterConfig, NodeConfig, REPLICATION_FACTOR, Timing};
 use kv::coordination::zookeeper::ZooKeeperAddress;
+use kv::door::Limits;
 use kv::quantity::{Length, Size};
+use kv::security::SecurityFiles;
 use kv::{engine, store, wal};
 use kv_core::{Fencing, NodeId};
 
@@ -22,6 +24,12 @@ pub(in crate::cli) struct Valid {
     pub(in crate::cli) data: PathBuf,
     /// The node.
     pub(in crate::cli) node: NodeConfig,
+    /// The files that say who may come in.
+    pub(in crate::cli) security: SecurityFiles,
+    /// Whether no other node is to be expected.
+    pub(in crate::cli) is_alone: bool,
+    /// How much is let in.
+    pub(in crate::cli) limits: Limits,
     /// The service that it coordinates with.
     pub(in crate::cli) coordination: Coordination,
     /// Where it serves HTTP, if it does.
@@ -74,6 +82,8 @@ impl Settings {
                 what: "name the folder that keeps everything, there or with --data DIR",
             })?;
         self.check_storage()?;
+        let security = self.checked_security()?;
+        let limits = self.checked_limits()?;
         let StorageSection {
             engine,
             cache,
@@ -105,6 +115,9 @@ impl Settings {
         let valid = Valid {
             data,
             node,
+            security,
+            is_alone: self.is_alone(),
+            limits,
             coordination,
             http: self.checked_http()?,
             log: self.checked_log()?,

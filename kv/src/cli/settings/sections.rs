@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kv::config::{LOG_RETAIN_BYTES, Timing};
+use kv::door::Limits;
 use kv::engine::{self, EngineKind};
 use kv::quantity::{Length, Size};
 use kv::{store, wal};
@@ -235,6 +236,80 @@ impl TimingSection {
             ("timing.seal", self.seal.0),
             ("timing.backoff", self.backoff.0),
         ]
+    }
+}
+
+/// `[tls]`: certificates and keys, files in PEM. Without a certificate the node speaks plain text.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::cli) struct TlsSection {
+    /// The node's certificate, with those between it and its CA. It is for serving and for calling other nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) cert: Option<PathBuf>,
+    /// Its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) key: Option<PathBuf>,
+    /// The CA of clients' certificates: whoever shows one of them is a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) client_ca: Option<PathBuf>,
+    /// The CA of nodes' certificates: whoever shows one of them that names a node (`URI:kv://node/3`) is that member of the
+    /// cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) peer_ca: Option<PathBuf>,
+}
+
+/// `[auth]`: who may come in. Secrets are in files of their own, never here.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::cli) struct AuthSection {
+    /// The tokens of clients, one a line: whoever shows one of them is a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) client_tokens_file: Option<PathBuf>,
+    /// The token of the nodes: whoever shows it is a member of the cluster. Where there are several, one a line, the first is shown
+    /// and all are taken, so that it can be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) peer_token_file: Option<PathBuf>,
+    /// Whether to listen without TLS, or for whoever comes, where more than this machine can connect.
+    pub(in crate::cli) insecure: bool,
+}
+
+/// `[limits]`: how much is let in. What is beyond is refused at once.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::cli) struct LimitsSection {
+    /// How many connections are served at a time; one more is closed at once. Each needs a file handle of the process.
+    pub(in crate::cli) connections: usize,
+    /// How many connections may be in their first moments, before they have said what they want; for one more, the oldest of
+    /// these is closed. Each needs a file handle, too.
+    pub(in crate::cli) handshakes: usize,
+    /// How long these first moments may last: TLS and the first bytes of the protocol.
+    pub(in crate::cli) handshake_timeout: Length,
+    /// How many requests one connection may have under way; its client waits with the rest.
+    pub(in crate::cli) requests_per_connection: u32,
+    /// How many clients' requests the node has in hand; one more is refused with `Busy`.
+    pub(in crate::cli) requests: usize,
+    /// How many bytes of keys and values these have together; beyond that, too, it is `Busy`.
+    pub(in crate::cli) request_bytes: Size,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        let Limits {
+            connections,
+            handshakes,
+            handshake_timeout,
+            requests_per_connection,
+            requests,
+            request_bytes,
+        } = Limits::default();
+        Self {
+            connections,
+            handshakes,
+            handshake_timeout: Length(handshake_timeout),
+            requests_per_connection,
+            requests,
+            request_bytes: Size(request_bytes),
+        }
     }
 }
 

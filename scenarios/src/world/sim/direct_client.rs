@@ -82,5 +82,6 @@ fn refused(why: &Refusal) -> &'static str {
         Refusal::Behind => "the replica is behind",
         Refusal::RolledBack => "the writer gave it up",
         Refusal::Unconfirmed => "too few members confirmed",
+        Refusal::Busy => "the node has too many requests in hand",
     }
 }

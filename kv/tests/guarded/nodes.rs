@@ -1,0 +1,199 @@
+//! Nodes behind doors, in this process, and certificates for them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv::access::Access;
+use kv::client::{Client, ClientOptions};
+use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::coordination::embedded::Embedded;
+use kv::door::{Door, Limits};
+use kv::environment::{Clock, Environment};
+use kv::events::NoEvents;
+use kv::fs::memory::MemoryFileSystem;
+use kv::node::Node;
+use kv::security::{ClientFiles, Security, SecurityFiles, client_access};
+use kv::transport::GrpcTransport;
+use kv_core::{Fencing, Level, NodeId};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
+
+struct TestClock(tokio::time::Instant);
+
+impl Clock for TestClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+fn timing() -> Timing {
+    Timing {
+        session_timeout: Duration::from_millis(1500),
+        heartbeat: Duration::from_millis(50),
+        ..Timing::default()
+    }
+}
+
+/// A folder of certificates, as `kv certs` makes them for three nodes.
+pub(crate) struct Certs {
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Certs {
+    pub(crate) fn make() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certs = Self { folder };
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kv"));
+        command.args([
+            "certs", "--node", "a.test", "--node", "b.test", "--node", "c.test",
+        ]);
+        let made = command.arg("--out").arg(certs.folder.path()).output();
+        assert!(made.unwrap().status.success());
+        certs
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The files of a node that asks everybody for a certificate.
+    pub(crate) fn of_node(&self, number: u64) -> SecurityFiles {
+        SecurityFiles {
+            cert: Some(self.path(&format!("node-{number}.pem"))),
+            key: Some(self.path(&format!("node-{number}.key"))),
+            client_ca: Some(self.path("client-ca.pem")),
+            peer_ca: Some(self.path("peer-ca.pem")),
+            client_tokens: None,
+            peer_token: None,
+        }
+    }
+
+    /// What somebody shows who has this certificate.
+    pub(crate) fn access(&self, name: &str) -> Access {
+        let files = ClientFiles {
+            ca: Some(self.path("peer-ca.pem")),
+            identity: Some((
+                self.path(&format!("{name}.pem")),
+                self.path(&format!("{name}.key")),
+            )),
+            token: None,
+        };
+        client_access(&files).unwrap().0
+    }
+
+    /// Lets a CA issue another certificate, valid through these years.
+    pub(crate) fn issue(&self, ca: &str, name: &str, uri: Option<&str>, years: (i32, i32)) {
+        let pem = |end: &str| std::fs::read_to_string(self.path(&format!("{ca}.{end}"))).unwrap();
+        let ca_key = KeyPair::from_pem(&pem("key")).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(&pem("pem"), ca_key).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+        params.subject_alt_names.push(SanType::IpAddress(loopback));
+        let uri = uri.map(|uri| SanType::URI(uri.try_into().unwrap()));
+        params.subject_alt_names.extend(uri);
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        write(&self.path(&format!("{name}.pem")), &certificate.pem());
+        write(&self.path(&format!("{name}.key")), &key.serialize_pem());
+    }
+}
+
+pub(crate) fn write(path: &Path, content: &str) {
+    std::fs::write(path, content).unwrap();
+}
+
+/// Ports that were free a moment ago.
+pub(crate) fn free_addresses(count: usize) -> Vec<String> {
+    let listeners: Vec<_> = (0..count)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addresses = listeners.iter().map(|it| it.local_addr().unwrap());
+    addresses.map(|address| address.to_string()).collect()
+}
+
+/// A node that runs.
+pub(crate) struct Guarded {
+    pub(crate) node: Node,
+    pub(crate) address: String,
+    pub(crate) door: Door,
+}
+
+/// Starts the nodes of one shard, each with its own files.
+pub(crate) async fn start(files: &[SecurityFiles], limits: &Limits) -> Vec<Guarded> {
+    let service = Embedded::in_memory(timing().session_timeout);
+    let count = files.len();
+    let cluster = ClusterConfig::new(
+        1,
+        count,
+        ClusterConfig::majority(count),
+        None,
+        Fencing::Epoch,
+    )
+    .unwrap();
+    let mut nodes = Vec::new();
+    for ((number, files), address) in (1..).zip(files).zip(free_addresses(count)) {
+        let id = NodeId(number);
+        let loaded = Security::load(files, id, count == 1).unwrap();
+        let door = Door::secured(limits.clone(), loaded.security);
+        let config = NodeConfig {
+            id,
+            listen: address.clone(),
+            advertise: address.clone(),
+            cluster: cluster.clone(),
+            timing: timing(),
+            wal: kv::wal::Options::default(),
+            log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
+            engine: kv::engine::EngineKind::Memory,
+            store: kv::store::Options::default(),
+            allow_kill: false,
+        };
+        let environment = Environment {
+            file_system: Arc::new(MemoryFileSystem::default()),
+            coordination: Arc::new(service.clone()),
+            transport: GrpcTransport::with_access(id, number, loaded.access),
+            clock: Arc::new(TestClock(tokio::time::Instant::now())),
+            events: Arc::new(NoEvents),
+            seed: number,
+        };
+        let node = Node::start_behind(config, environment, door.clone());
+        nodes.push(Guarded {
+            node: node.await.unwrap(),
+            address,
+            door,
+        });
+    }
+    nodes
+}
+
+/// A client of these nodes that shows this.
+pub(crate) fn client(nodes: &[Guarded], access: Access, timeout: Duration) -> Client {
+    let addresses = nodes.iter().map(|node| node.address.clone()).collect();
+    let options = ClientOptions {
+        timeout,
+        access,
+        ..ClientOptions::default()
+    };
+    Client::new(addresses, options)
+}
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes something and reads it again: the nodes serve.
+pub(crate) async fn serves(client: &mut Client, key: &str) {
+    let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"precious"));
+    client.set(key, value).await.ok().unwrap();
+}
+
+/// What was acknowledged is there.
+pub(crate) async fn holds(client: &mut Client, key: &str) {
+    let key = Bytes::from(key.to_owned());
+    let read = client.get(key, Level::Lease).await.ok().unwrap();
+    assert_eq!(read.value, Some(Bytes::from_static(b"precious")));
+}
