@@ -28,7 +28,7 @@ pub struct Limits {
     pub requests_per_connection: u32,
     /// How many clients' requests the node has in hand; one more is refused with `Busy`.
     pub requests: usize,
-    /// How many bytes of keys and values these have together.
+    /// How many bytes of keys and values these have together, and how many the answers on their way.
     pub request_bytes: u64,
 }
 

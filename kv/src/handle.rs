@@ -17,7 +17,7 @@ use crate::metrics::{self, Metrics};
 mod places;
 
 use places::{Place, Places};
-pub use places::{REQUEST_BYTES_MAX, REQUESTS_MAX};
+pub use places::{REQUEST_BYTES_MAX, REQUESTS_MAX, Room};
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -334,6 +334,13 @@ impl NodeHandle {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => unanswered,
         }
+    }
+
+    /// Room for an answer with so many bytes of value: to be held until it has gone out. `None` where there is none; `Some(None)` where
+    /// it needs none.
+    #[must_use]
+    pub fn room(&self, value_bytes: usize) -> Option<Option<Room>> {
+        self.places.room(value_bytes)
     }
 
     /// What the node says of itself; nothing once it has stopped. With the `digest`, it reads all that it stores.

@@ -212,6 +212,125 @@ fn every_mistake_names_its_place_its_value_and_what_is_allowed() {
     }
 }
 
+/// Plain text and open doors are for this machine only, unless the operator says otherwise.
+#[test]
+fn a_node_is_not_opened_to_the_world_by_accident() {
+    let open = "[node]\ndata = \"d\"\nlisten = \"10.0.0.1:7001\"\n";
+    let tls = "[tls]\ncert = \"c\"\nkey = \"k\"\n";
+    let zookeeper = "[coordination]\nkind = \"zookeeper\"\nservers = \"zk:2181\"\n";
+    for (settings, says) in [
+        (open.to_owned(), "plain text"),
+        (format!("{open}{tls}"), "any client could come"),
+        (format!("{open}{tls}{zookeeper}"), "tls.peer_ca is not set"),
+        (
+            format!("{open}[auth]\nclient_tokens_file = \"t\"\n{zookeeper}"),
+            "auth.peer_token_file is not set",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[http]\nlisten = \"0.0.0.0:8001\"\n".to_owned(),
+            "http.listen is 0.0.0.0:8001",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[tls]\ncert = \"c\"\n".to_owned(),
+            "tls.key is not set",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[tls]\nkey = \"k\"\n".to_owned(),
+            "tls.cert is not set",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[tls]\npeer_ca = \"c\"\n".to_owned(),
+            "tls.cert is not set",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[limits]\nconnections = 0\n".to_owned(),
+            "limits.connections is 0; allowed: 1 to 1000000",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[limits]\nhandshake_timeout = \"5m\"\n".to_owned(),
+            "limits.handshake_timeout is 5m; allowed: 100ms to 1m",
+        ),
+        (
+            "[node]\ndata = \"d\"\n[limits]\nrequest_bytes = \"1B\"\n".to_owned(),
+            "limits.request_bytes is 1B; allowed: 2MiB",
+        ),
+    ] {
+        let line = refused(&settings);
+        assert!(line.contains(says), "{says} is not in: {line}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), open);
+    let settings = printed(&file, &["--insecure"]);
+    assert_eq!(settings["auth"]["insecure"].as_bool(), Some(true));
+    let asks = "[auth]\nclient_tokens_file = \"tokens\"\n";
+    let file = written(folder.path(), &format!("{open}{tls}{asks}"));
+    let settings = printed(&file, &[]);
+    let tokens = settings["auth"]["client_tokens_file"].as_str().unwrap();
+    assert_eq!(Path::new(tokens), folder.path().join("tokens"));
+}
+
+#[test]
+fn a_node_with_certificates_and_tokens_serves_the_command_line_and_shows_no_secret() {
+    const TOKEN: &str = "correct-horse-battery-staple";
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let make = || kv().args(["certs", "--out"]).arg(&certs).output().unwrap();
+    assert!(make().status.success());
+    let again = make();
+    let line = refusal(again.status.code(), text(&again.stderr));
+    assert!(line.contains("peer-ca.pem is there already"), "{line}");
+
+    let address = free_address();
+    std::fs::write(folder.path().join("tokens"), TOKEN).unwrap();
+    let settings = format!(
+        "[node]\ndata = \"data\"\nlisten = \"{address}\"\n\
+         [tls]\ncert = \"certs/node-1.pem\"\nkey = \"certs/node-1.key\"\n\
+         peer_ca = \"certs/peer-ca.pem\"\nclient_ca = \"certs/client-ca.pem\"\n\
+         [auth]\nclient_tokens_file = \"tokens\"\n"
+    );
+    let file = written(folder.path(), &settings);
+    let shown = print_config(&file, &[]);
+    assert!(!text(&shown.stdout).contains(TOKEN) && !text(&shown.stderr).contains(TOKEN));
+    let node = Served::run(kv().args(["serve", "--config"]).arg(&file)).wait();
+    let ask = |words: &[&str], flags: &[(&str, &str)]| {
+        let mut command = kv();
+        command
+            .args(words)
+            .args(["--node", &address, "--timeout", "20s"]);
+        for (flag, name) in flags {
+            command.arg(flag).arg(folder.path().join(name));
+        }
+        command.output().unwrap()
+    };
+    let ca = ("--tls-ca", "certs/peer-ca.pem");
+    let token = ("--token-file", "tokens");
+    let cert = ("--tls-cert", "certs/client.pem");
+    let key = ("--tls-key", "certs/client.key");
+    let set = ask(&["set", "a", "1"], &[ca, token]);
+    assert!(set.status.success(), "{set:?}");
+    let get = ask(&["get", "a"], &[ca, cert, key]);
+    assert_eq!(text(&get.stdout), "1\n", "{get:?}");
+    let info = ask(&["info"], &[ca, cert, key]);
+    assert!(text(&info.stdout).contains("writer"), "{info:?}");
+    for (flags, says) in [
+        (&[ca][..], "show a token"),
+        (
+            &[("--tls-ca", "certs/client-ca.pem"), token][..],
+            "invalid peer certificate",
+        ),
+    ] {
+        let refused = ask(&["get", "a"], flags);
+        let line = refusal(refused.status.code(), text(&refused.stderr));
+        assert!(line.contains(says), "{line}");
+    }
+    let plain = ask(&["get", "a"], &[token]);
+    let line = refusal(plain.status.code(), text(&plain.stderr));
+    assert!(line.contains("no node answers"), "{line}");
+    assert!(text(&plain.stderr).contains("--tls-ca"), "{plain:?}");
+    let said = node.kill_and_read();
+    assert!(!said.contains(TOKEN), "{said}");
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let output = print_config(Path::new("never-made.toml"), &[]);

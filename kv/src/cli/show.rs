@@ -98,11 +98,14 @@ pub(super) fn unknown(unsure: &Unsure, json: bool) {
 pub(super) fn hint(fail: &Fail) -> Option<&'static str> {
     match fail {
         Fail::Unreachable { .. } => Some(
-            "start a cluster with `kv cluster` or a node with `kv serve`, or name a running node with --node HOST:PORT",
+            "start a cluster with `kv cluster` or a node with `kv serve`, or name a running node with --node HOST:PORT; a node that speaks TLS wants --tls-ca FILE",
         ),
         Fail::NoWriter { .. } => {
             Some("`kv info` shows which nodes are up; an election needs a few seconds")
         }
+        Fail::Untrusted { .. } => Some(
+            "see that --tls-ca is the CA of the node's certificate, and that --node is a name or an address in it",
+        ),
         Fail::RolledBack => Some("`kv info` shows which replicas are down"),
         _ => None,
     }

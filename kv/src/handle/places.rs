@@ -18,11 +18,22 @@ pub const REQUEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes are counted in such pieces, begun ones included.
 const PIECE_BYTES: u64 = 1024;
 
+/// An answer of so few bytes is not counted: the connections' own bounds hold for them.
+const SMALL_ANSWER_BYTES: usize = 1024;
+
 /// The places of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     requests: Arc<Semaphore>,
     pieces: Arc<Semaphore>,
+    /// Of the answers that are on their way to those who asked.
+    answer_pieces: Arc<Semaphore>,
+}
+
+/// Room for an answer, until it has gone out and this is dropped. A clone is the same room.
+#[derive(Clone, Debug)]
+pub struct Room {
+    _pieces: Arc<OwnedSemaphorePermit>,
 }
 
 /// A place, until it is dropped.
@@ -39,7 +50,20 @@ impl Places {
         Self {
             requests: Arc::new(Semaphore::new(requests_max.min(most))),
             pieces: Arc::new(Semaphore::new(pieces.min(most))),
+            answer_pieces: Arc::new(Semaphore::new(pieces.min(most))),
         }
+    }
+
+    /// Room for an answer, where it needs some: nothing else where there is none.
+    pub(super) fn room(&self, value_bytes: usize) -> Option<Option<Room>> {
+        if value_bytes <= SMALL_ANSWER_BYTES {
+            return Some(None);
+        }
+        let pieces = u32::try_from(1 + value_bytes as u64 / PIECE_BYTES).ok()?;
+        let taken = self.answer_pieces.clone().try_acquire_many_owned(pieces);
+        Some(Some(Room {
+            _pieces: Arc::new(taken.ok()?),
+        }))
     }
 
     /// A place for a request, if there is one.
@@ -79,6 +103,17 @@ mod tests {
         assert!(places.take(&set(1)).is_none());
         drop(first);
         assert!(places.take(&set(1)).is_some());
+    }
+
+    #[test]
+    fn answers_have_room_until_they_have_gone_out() {
+        let places = Places::new(1, 1 << 20);
+        let first = places.room(900_000);
+        assert!(first.is_some());
+        assert!(places.room(900_000).is_none());
+        assert!(places.room(10).is_some(), "small ones need none");
+        drop(first);
+        assert!(places.room(900_000).is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It looks at the head of a request, before anything of its body has been read: a stranger makes the node buffer nothing.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tonic::server::NamedService;
 
 use super::connection::Came;
 use crate::door::{Caller, Count, Door};
+use crate::handle::Room;
 
 /// Whom a service is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,10 @@ where
             }
             Err(status) => return std::future::ready(Ok(status.into_http())).boxed(),
         }
-        let answer = self.service.call(request);
+        let answer = self
+            .service
+            .call(request)
+            .map(|answer| answer.map(hold_room));
         let Some(deadline) = self.deadline else {
             return answer.boxed();
         };
@@ -115,6 +120,40 @@ where
             }
         }
         .boxed()
+    }
+}
+
+/// Keeps the room that an answer has taken until the last of its bytes has been handed over.
+fn hold_room(mut answer: http::Response<Body>) -> http::Response<Body> {
+    match answer.extensions_mut().remove::<Room>() {
+        Some(room) => answer.map(|body| Body::new(Held { body, _room: room })),
+        None => answer,
+    }
+}
+
+/// The body of an answer that takes room.
+struct Held {
+    body: Body,
+    _room: Room,
+}
+
+impl http_body::Body for Held {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -78,9 +78,23 @@ impl Kv for KvService {
     ) -> Result<Response<proto::ReadReply>, Status> {
         let (request, deadline) =
             wire::get_from_proto(request.into_inner()).map_err(invalid_argument)?;
-        let reply = self.ask(request, deadline).await?;
+        let mut reply = self.ask(request, deadline).await?;
+        let value_bytes = match &reply.answer {
+            Answer::Value {
+                value: Some(value), ..
+            } => value.len(),
+            _ => 0,
+        };
+        let room = self.handle.room(value_bytes);
+        if room.is_none() {
+            reply.answer = Answer::Refused(Refusal::Busy);
+        }
         let reply = wire::read_reply_to_proto(reply).map_err(internal)?;
-        Ok(Response::new(reply))
+        let mut response = Response::new(reply);
+        if let Some(Some(room)) = room {
+            response.extensions_mut().insert(room); // The gate holds it until the answer has gone out.
+        }
+        Ok(response)
     }
 
     async fn set(

@@ -82,6 +82,7 @@ impl Certs {
         client_access(&files).unwrap().0
     }
 
+    #[allow(dead_code, reason = "not every test needs it")]
     /// Lets a CA issue another certificate, valid through these years.
     pub(crate) fn issue(&self, ca: &str, name: &str, uri: Option<&str>, years: (i32, i32)) {
         let pem = |end: &str| std::fs::read_to_string(self.path(&format!("{ca}.{end}"))).unwrap();
@@ -105,6 +106,7 @@ impl Certs {
     }
 }
 
+#[allow(dead_code, reason = "not every test needs it")]
 pub(crate) fn write(path: &Path, content: &str) {
     std::fs::write(path, content).unwrap();
 }
@@ -120,6 +122,7 @@ pub(crate) fn free_addresses(count: usize) -> Vec<String> {
 
 /// A node that runs.
 pub(crate) struct Guarded {
+    #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) node: Node,
     pub(crate) address: String,
     pub(crate) door: Door,

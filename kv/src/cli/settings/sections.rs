@@ -288,7 +288,7 @@ pub(in crate::cli) struct LimitsSection {
     pub(in crate::cli) requests_per_connection: u32,
     /// How many clients' requests the node has in hand; one more is refused with `Busy`.
     pub(in crate::cli) requests: usize,
-    /// How many bytes of keys and values these have together; beyond that, too, it is `Busy`.
+    /// How many bytes of keys and values these have together, and how many the answers on their way; beyond that it is `Busy`.
     pub(in crate::cli) request_bytes: Size,
 }
 
