@@ -1,7 +1,7 @@
 //! What an operator can measure of a node, in the text format of Prometheus.
 //!
 //! Everything that happens is counted where it happens: requests in `handle.rs`, the phases of a write in `driver/phases.rs`, elections
-//! and the rest by the node's own events ([`Measured`]). How things stand is asked for when somebody looks ([`Metrics::render`]).
+//! and the rest by the node's own events. How things stand is asked for when somebody looks ([`Metrics::render`]).
 //!
 //! All names begin with `splitbrain_`; times are in seconds, sizes in bytes, and places in the log are offsets. There is no global
 //! registry: two nodes in one process count each for itself. Nothing here has a clock, and nothing that is decided depends on it.
