@@ -22,6 +22,7 @@ use crate::wire::{Info, Reply, check_key, check_value};
 
 mod links;
 mod routes;
+mod stream;
 mod trial;
 
 #[cfg(test)]
@@ -54,6 +55,8 @@ pub struct ClientOptions {
     /// Whether to connect anew for every attempt. In the simulator a kept connection does not show that its other end
     /// is gone before something is sent, so that a write would end as `info` there that was never sent.
     pub connect_each_time: bool,
+    /// Whether requests go over one stream to each node, which siblings share, instead of being calls of their own.
+    pub streams: bool,
     /// Where jitter and the choice of replicas come from.
     pub seed: u64,
     /// How the client shows who it is.
@@ -72,6 +75,7 @@ impl Default for ClientOptions {
             replica: ReplicaChoice::Random,
             sessions: true,
             connect_each_time: false,
+            streams: false,
             seed: 0,
             access: Access::default(),
         }
@@ -133,7 +137,11 @@ impl Client {
         Self {
             seeds: nodes,
             routes: Routes::default(),
-            links: Links::new(options.connect_each_time, options.access.clone()),
+            links: Links::new(
+                options.connect_each_time,
+                options.streams,
+                options.access.clone(),
+            ),
             tokens: BTreeMap::new(),
             rng: StdRng::seed_from_u64(options.seed),
             options,
@@ -247,13 +255,13 @@ impl Client {
         digest: bool,
         access: &Access,
     ) -> Result<Info, Fail> {
-        let links = Links::new(false, access.clone());
+        let links = Links::new(false, false, access.clone());
         links.info(address, timeout, digest).await
     }
 
     /// Stops the node at an address, if it allows that.
     pub async fn kill(address: &str, timeout: Duration, access: &Access) -> Outcome<NodeId> {
-        Links::new(false, access.clone())
+        Links::new(false, false, access.clone())
             .kill(address, timeout)
             .await
     }

@@ -190,6 +190,9 @@ pub struct Follower {
     pub committed: Offset,
 }
 
+/// A node that does not say how it is within this is not well.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How much longer than the deadline the driver's own answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_millis(250);
 
@@ -366,6 +369,39 @@ impl NodeHandle {
     pub(crate) async fn ask(&self, ask: Ask) {
         // A node that has stopped has nothing more to do.
         let _ = self.asks.send(ask).await;
+    }
+
+    /// The same, without the digest; nothing also where it takes too long.
+    pub async fn status_soon(&self) -> Option<Status> {
+        let asked = self.status(false);
+        tokio::time::timeout(STATUS_PATIENCE, asked).await.ok()?
+    }
+
+    /// Whether clients should come to this node: it turns, stays, is whole, and its shard has a writer that serves, as far as it knows.
+    ///
+    /// # Errors
+    /// Says why they should not.
+    pub async fn readiness(&self) -> Result<&'static str, &'static str> {
+        let Some(status) = self.status_soon().await else {
+            return Err("the node does not answer, or has stopped");
+        };
+        if self.is_leaving() {
+            return Err("the node is about to stop");
+        }
+        if status.is_suspect {
+            return Err("the node is being repaired by its writer");
+        }
+        let map = self.cluster();
+        let Some(shard) = status.shard.and_then(|shard| map.shards.get(&shard)) else {
+            return Ok("idle: the node is a member of no shard");
+        };
+        match shard.writer {
+            Some(writer) if writer == self.node && status.writer_of.is_none() => {
+                Err("the node has just become the writer and does not serve yet")
+            }
+            Some(_) => Ok("ok"),
+            None => Err("the shard has no writer: an election runs"),
+        }
     }
 
     /// Whether the node has been asked to stop: it answers what it can, and nobody new should come.

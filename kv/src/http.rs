@@ -8,8 +8,8 @@
 //! | `GET /readyz` | whether it takes part and knows its way: 200, or 503 with the reason |
 //! | `GET /metrics` | what it counts, for Prometheus |
 //!
-//! Connections are HTTP/1.1, as many as the limits say. Whoever does not send the head of a request in time is cut off, and no request
-//! takes longer than its deadline (`listener.rs`).
+//! Connections come through the node's door, as those of gRPC do (`listener.rs`): TLS, who may come, and how many. Only whether the node
+//! is well may be asked by anybody. No request takes longer than its deadline.
 
 mod keys;
 mod listener;
@@ -20,11 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use kv_core::limits::VALUE_BYTES_MAX;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -33,10 +35,11 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::agent::AgentState;
 use crate::client::Client;
+use crate::door::{Count, Door};
 use crate::error::ServerError;
 use crate::handle::NodeHandle;
-
-pub use listener::Limits;
+use crate::net::{Admits, Came, Listener, Speaks};
+use crate::server;
 
 /// No request takes longer, whatever its client says: its body has to arrive within that, too.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(65);
@@ -74,7 +77,7 @@ impl HttpServer {
     /// Says why nobody can listen there.
     pub async fn start(
         listen: &str,
-        limits: Limits,
+        door: &Door,
         node: NodeHandle,
         agent: watch::Receiver<AgentState>,
         client: Client,
@@ -85,14 +88,13 @@ impl HttpServer {
             client: Arc::new(client),
             sessions: Arc::default(),
         };
-        let listener = listener::bind(listen).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| ServerError::Listen {
-                listen: listen.to_owned(),
-                source,
-            })?;
-        let task = tokio::spawn(listener::serve(listener, limits, routes(face)));
+        let address = server::resolve(listen).await?;
+        let listener = Listener::bind(address, Speaks::Http, door).await;
+        let listener = listener.map_err(|error| ServerError::from_io(listen, error))?;
+        let address = listener.address();
+        let head_time_max = door.limits.handshake_timeout;
+        let routes = routes(face, door.clone());
+        let task = tokio::spawn(listener::serve(listener, head_time_max, routes));
         Ok(Self { address, task })
     }
 
@@ -109,14 +111,15 @@ impl Drop for HttpServer {
     }
 }
 
-fn routes(face: Face) -> Router {
+fn routes(face: Face, door: Door) -> Router {
     let keys = get(keys::read).put(keys::write).delete(keys::delete);
     Router::new()
         .route("/kv/{*key}", keys)
         .route("/info", get(standing::info))
+        .route("/metrics", get(standing::metrics))
+        .route_layer(middleware::from_fn_with_state(door, admit))
         .route("/healthz", get(standing::health))
         .route("/readyz", get(standing::readiness))
-        .route("/metrics", get(standing::metrics))
         .fallback(async || refused(StatusCode::NOT_FOUND, "no-such-path", PATHS))
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", PATHS)
@@ -127,6 +130,32 @@ fn routes(face: Face) -> Router {
             REQUEST_TIME_MAX,
         ))
         .with_state(face)
+}
+
+/// Lets those through who may come, before anything of the body has been read.
+async fn admit(
+    State(door): State<Door>,
+    Extension(came): Extension<Came>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION);
+    let authorization = authorization.map(HeaderValue::as_bytes);
+    let admitted = door
+        .security
+        .admit(Admits::Clients, came.caller, authorization);
+    match admitted {
+        Ok(_) => next.run(request).await,
+        Err(denied) => {
+            let count = denied.count();
+            door.counters.add(count);
+            let (status, error) = match count {
+                Count::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+                _ => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            };
+            refused(status, error, &denied.to_string())
+        }
+    }
 }
 
 const PATHS: &str =

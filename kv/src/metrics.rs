@@ -1,15 +1,15 @@
 //! What an operator can measure of a node, in the text format of Prometheus.
 //!
 //! Everything that happens is counted where it happens: requests in `handle.rs`, the phases of a write in `driver/phases.rs`, elections
-//! and the rest by the node's own events ([`Measured`]). How things stand is asked for when somebody looks ([`Metrics::render`]).
+//! and the rest by the node's own events. How things stand is asked for when somebody looks ([`Metrics::render`]).
 //!
 //! All names begin with `splitbrain_`; times are in seconds, sizes in bytes, and places in the log are offsets. There is no global
 //! registry: two nodes in one process count each for itself. Nothing here has a clock, and nothing that is decided depends on it.
 
 mod labels;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -19,9 +19,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::door::{Count, Counters};
 use crate::events::{Event, Events};
 use crate::handle::{Answer, Request, Status};
-use labels::{EventKind, Operation, Outcome, Peer, PhaseName, Queue};
+use labels::{Came, EventKind, Operation, Outcome, Peer, PhaseName, Queue};
 
 type Number = Gauge<u64, AtomicU64>;
 
@@ -44,6 +45,7 @@ pub struct Metrics {
     phase_seconds: Family<PhaseName, Histogram>,
     events: Family<EventKind, Counter>,
     standing: Standing,
+    door: OnceLock<Arc<Counters>>,
 }
 
 /// How things stand: set whenever somebody looks.
@@ -61,6 +63,7 @@ struct Standing {
     queued: Family<Queue, Number>,
     matched: Family<Peer, Number>,
     lag: Family<Peer, Number>,
+    came: Family<Came, Number>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -120,6 +123,7 @@ impl Metrics {
             phase_seconds,
             events,
             standing,
+            door: OnceLock::new(),
         }
     }
 
@@ -137,11 +141,20 @@ impl Metrics {
         seconds.observe(took.as_secs_f64());
     }
 
+    /// Also tells what comes to a door.
+    pub(crate) fn follow(&self, door: Arc<Counters>) {
+        let _ = self.door.set(door); // A node has one door.
+    }
+
     /// Everything as text, with the node's own view of how it stands; without one the last is told.
     #[must_use]
     pub fn render(&self, status: Option<&Status>) -> String {
         if let Some(status) = status {
             self.standing.set(status);
+        }
+        for (count, came) in Count::ALL {
+            let number = self.standing.came.get_or_create(&Came { came });
+            number.set(self.door.get().map_or(0, |door| door.get(count)));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes all that is written to it");
@@ -192,6 +205,11 @@ impl Standing {
         registry.register_with_unit("engine", "The engine's files", Unit::Bytes, engine);
         let queued = self.queued.clone();
         registry.register("queue_length", "What waits, by queue", queued);
+        registry.register(
+            "door",
+            "What has come to the door: connections, and requests of those who may not make them",
+            self.came.clone(),
+        );
         registry.register(
             "replica_matched_offset",
             "What a replica holds durably, as its writer knows it",

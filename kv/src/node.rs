@@ -54,6 +54,7 @@ impl Node {
         door: Door,
     ) -> Result<Self, NodeError> {
         let metrics = Arc::new(Metrics::new());
+        metrics.follow(door.counters.clone());
         environment.events = Arc::new(Measured {
             metrics: metrics.clone(),
             events: environment.events,

@@ -15,8 +15,11 @@ use crate::error::ServerError;
 use crate::handle::NodeHandle;
 
 mod kv;
+mod many;
 mod peer;
 
+#[cfg(feature = "net")]
+mod health;
 #[cfg(feature = "net")]
 #[path = "server/guarded.rs"]
 mod network;
@@ -118,7 +121,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn resolve(listen: &str) -> Result<SocketAddr, ServerError> {
+pub(crate) async fn resolve(listen: &str) -> Result<SocketAddr, ServerError> {
     let refused = || ServerError::Address {
         listen: listen.to_owned(),
     };

@@ -10,6 +10,7 @@ use kv_core::{Epoch, Message, NodeId, Offset, Version};
 use prost::Message as _;
 
 mod cluster;
+mod many;
 mod peer;
 mod request;
 
@@ -17,6 +18,10 @@ mod request;
 mod tests;
 
 pub use cluster::{Info, info_from_proto, info_to_proto};
+pub use many::{
+    many_rejected_to_proto, many_reply_from_proto, many_reply_to_proto, many_request_from_proto,
+    many_request_to_proto,
+};
 pub use peer::{Chunk, chunk_from_proto, chunk_to_proto, envelope_from_proto, envelope_to_proto};
 pub use request::{
     Reply, delete_from_proto, delete_to_proto, get_from_proto, get_to_proto, read_reply_from_proto,
@@ -99,6 +104,17 @@ pub fn check_value(value: &[u8]) -> Result<(), WireError> {
     } else {
         Err(WireError::ValueLength(value.len()))
     }
+}
+
+/// A key and a value in memory of their own. What arrives is a slice of the buffer that it arrived in, kilobytes for a request of a hundred
+/// bytes, and all of that would be kept for as long as the value is.
+fn own(key: &[u8], value: &[u8]) -> (Bytes, Bytes) {
+    let mut both = Vec::with_capacity(key.len() + value.len());
+    both.extend_from_slice(key);
+    both.extend_from_slice(value);
+    let mut value = Bytes::from(both);
+    let key = value.split_to(key.len());
+    (key, value)
 }
 
 /// Writes a message between members as bytes, for a transport that is not gRPC.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use kv::client::{Client, ClientOptions};
 use kv::config::ClusterConfig;
 use kv::coordination::embedded::Embedded;
-use kv::http::{HttpServer, Limits};
+use kv::door::{Door, Limits};
+use kv::http::HttpServer;
 use kv::node::Node;
 use kv_core::Fencing;
 use serde_json::Value;
@@ -50,7 +51,8 @@ impl Cluster {
             let node = start(number, address, &config, &service).await;
             let client = Client::new(vec![address.clone()], ClientOptions::default());
             let (handle, agent) = (node.handle().clone(), node.agent_state());
-            let face = HttpServer::start("127.0.0.1:0", limits, handle, agent, client);
+            let door = Door::within(limits.clone());
+            let face = HttpServer::start("127.0.0.1:0", &door, handle, agent, client);
             faces.push(face.await.unwrap());
             nodes.push(node);
         }
@@ -210,8 +212,9 @@ async fn an_operator_sees_health_readiness_the_cluster_and_numbers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_half_a_request_is_cut_off_and_others_are_served() {
     let limits = Limits {
-        connections_max: 8,
-        head_time_max: Duration::from_millis(300),
+        connections: 8,
+        handshake_timeout: Duration::from_millis(300),
+        ..Limits::default()
     };
     let cluster = Cluster::start(limits).await;
     let address = cluster.addresses()[0];

@@ -156,8 +156,13 @@ fn whoever_does_not_belong_is_turned_away_by_name() {
     let with = |flags: &[&'static str]| [flags, &short].concat();
 
     let one = with(&["--node-id", "1"]);
-    let _first = serve(&at("first"), &[&one[..], &["--zookeeper", &here]].concat()).wait();
-    let twin = refusal(&at("twin"), &[&one[..], &["--zookeeper", &here]].concat());
+    let address = free_address();
+    let flags = [&one[..], &["--zookeeper", &here]].concat();
+    let _first = Served::spawn(&at("first"), &address, &flags).wait();
+    // Who comes first has the id, and the one who writes has come.
+    let set = ["set", "a", "b", "--timeout", "60s", "--node", &address];
+    assert!(served::kv().args(set).status().unwrap().success());
+    let twin = refusal(&at("twin"), &flags);
     assert!(twin.contains("another running node has the id 1"), "{twin}");
 
     // A folder of one cluster, and the chroot of another.

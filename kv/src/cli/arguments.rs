@@ -71,13 +71,20 @@ impl Target {
         access: &Access,
     ) -> Result<Client, Fail> {
         let options = ClientOptions {
-            timeout: self.timeout,
             replica,
+            ..self.options(access)
+        };
+        Client::connect(self.nodes.clone(), options).await
+    }
+
+    /// What can be chosen about a client, as far as it is said here.
+    pub(super) fn options(&self, access: &Access) -> ClientOptions {
+        ClientOptions {
+            timeout: self.timeout,
             seed: seed(),
             access: access.clone(),
             ..ClientOptions::default()
-        };
-        Client::connect(self.nodes.clone(), options).await
+        }
     }
 }
 

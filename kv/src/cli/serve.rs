@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use kv::access::Access;
 use kv::agent::AgentState;
 use kv::client::{Client, ClientOptions};
 use kv::coordination::zookeeper::ZooKeeperAddress;
 use kv::door::Door;
 use kv::engine::EngineKind;
 use kv::error::NodeError;
-use kv::http::{HttpServer, Limits};
+use kv::http::HttpServer;
 use kv::node::Node;
 use kv::node::stop::Departure;
 use kv::quantity::Size;
@@ -138,7 +139,7 @@ impl Serve {
         tokio::spawn(log::follow_agent(config.id, node.agent_state()));
         let (id, address, data) = (config.id, &config.advertise, data.display());
         let http = match valid.http {
-            Some(listen) => Some(serve_http(&listen, &node, address).await?),
+            Some(listen) => Some(serve_http(&listen, &door, &node, address, access).await?),
             None => None,
         };
         say(&format!(
@@ -197,14 +198,21 @@ impl Serve {
 }
 
 /// The HTTP face of a node. What others serve is asked of them.
-async fn serve_http(listen: &str, node: &Node, address: &str) -> Result<HttpServer, CliError> {
+async fn serve_http(
+    listen: &str,
+    door: &Door,
+    node: &Node,
+    address: &str,
+    access: Access,
+) -> Result<HttpServer, CliError> {
     let options = ClientOptions {
         seed: seed(),
+        access,
         ..ClientOptions::default()
     };
     let client = Client::new(vec![address.to_owned()], options);
     let (handle, agent) = (node.handle().clone(), node.agent_state());
-    let started = HttpServer::start(listen, Limits::default(), handle, agent, client).await;
+    let started = HttpServer::start(listen, door, handle, agent, client).await;
     started.map_err(|error| CliError::Node(error.into()))
 }
 

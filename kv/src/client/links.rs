@@ -19,13 +19,14 @@ use kv_core::NodeId;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::stream::{RequestStream, Unanswered};
 use super::trial::Trial;
 use super::{Effect, Ended, effect};
 use crate::access::{self, Access};
 use crate::error::{Fail, Outcome, Unsure};
 use crate::handle::Request;
 use crate::wire::proto::kv_client::KvClient;
-use crate::wire::{self, Info, MESSAGE_BYTES_MAX, Reply, WireError, proto};
+use crate::wire::{self, Info, MESSAGE_BYTES_MAX, proto};
 
 /// How often an idle connection is asked whether its other end lives, and how long that may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -36,6 +37,7 @@ pub(super) struct Links {
     kept: Arc<Mutex<BTreeMap<String, Place>>>,
     connect_each_time: bool,
     access: Access,
+    streams: bool,
 }
 
 /// The connection to one address, once there is one. Whoever makes it holds the lock.
@@ -44,15 +46,18 @@ type Place = Arc<tokio::sync::Mutex<Option<Connection>>>;
 #[derive(Clone, Debug)]
 struct Connection {
     client: KvClient<Channel>,
+    /// What requests go over, if they are no calls of their own.
+    stream: Option<RequestStream>,
     /// Tells it from one that was made later.
     identity: Arc<()>,
 }
 
 impl Links {
-    pub(super) fn new(connect_each_time: bool, access: Access) -> Self {
+    pub(super) fn new(connect_each_time: bool, streams: bool, access: Access) -> Self {
         Self {
             kept: Arc::default(),
             connect_each_time,
+            streams,
             access,
         }
     }
@@ -67,11 +72,18 @@ impl Links {
             Effect::Write if !trial.has_time() => return Ended::NotSent, // Connecting has used it up.
             Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
         };
-        let sent = send(&mut connection.client, &self.access, request, time);
+        let sent = async {
+            match &connection.stream {
+                Some(stream) => send_over(stream, address, request, time).await,
+                None => {
+                    let client = &mut connection.client;
+                    call(client, &self.access, address, request, time).await
+                }
+            }
+        };
         let ended = match tokio::time::timeout(time, sent).await {
-            Ok(Ok(Ok(reply))) => return Ended::Replied(reply),
-            Ok(Ok(Err(error))) => broken(address, Status::internal(error.to_string())),
-            Ok(Err(status)) => classify(address, status),
+            Ok(Ended::Replied(reply)) => return Ended::Replied(reply),
+            Ok(ended) => ended,
             Err(_) => Ended::Lost(Unsure::Unanswered {
                 address: address.to_owned(),
             }),
@@ -166,8 +178,17 @@ impl Links {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
         let channel = endpoint.connect().await.map_err(failed)?;
+        let client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let stream = match self.streams {
+            true => {
+                let opened = RequestStream::open(client.clone(), &self.access).await;
+                Some(opened.map_err(|status| refused(address, status))?)
+            }
+            false => None,
+        };
         let connection = Connection {
-            client: KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            client,
+            stream,
             identity: Arc::default(),
         };
         *place = Some(connection.clone());
@@ -191,30 +212,71 @@ impl Links {
     }
 }
 
-/// Sends a request over a connection. The node gets nine tenths of the time, so that its answer can come back in it.
-async fn send(
+/// How much of the time for an attempt the node gets, so that its answer can come back in it.
+fn deadline_in(time: Duration) -> Duration {
+    time.mul_f64(0.9)
+}
+
+/// Why a node has not taken a stream: nothing was sent over it.
+fn refused(address: &str, status: Status) -> Fail {
+    match classify(address, status) {
+        Ended::Rejected(status) => Fail::Rejected(status),
+        _ => Fail::Unreachable {
+            tried: vec![address.to_owned()],
+        },
+    }
+}
+
+/// Sends a request as a call of its own.
+async fn call(
     client: &mut KvClient<Channel>,
     access: &Access,
+    address: &str,
     request: &Request,
     time: Duration,
-) -> Result<Result<Reply, WireError>, Status> {
-    let deadline = time.mul_f64(0.9);
-    match request.clone() {
+) -> Ended {
+    let deadline = deadline_in(time);
+    let replied = match request.clone() {
         Request::Get { key, level, token } => {
             let request = wire::get_to_proto(key, level, token, deadline);
-            let reply = client.get(access.request(request)).await?.into_inner();
-            Ok(wire::read_reply_from_proto(reply))
+            let reply = client.get(access.request(request)).await;
+            reply.map(|reply| wire::read_reply_from_proto(reply.into_inner()))
         }
         Request::Set { key, value } => {
             let request = wire::set_to_proto(key, value, deadline);
-            let reply = client.set(access.request(request)).await?.into_inner();
-            Ok(wire::write_reply_from_proto(reply))
+            let reply = client.set(access.request(request)).await;
+            reply.map(|reply| wire::write_reply_from_proto(reply.into_inner()))
         }
         Request::Delete { key } => {
             let request = wire::delete_to_proto(key, deadline);
-            let reply = client.delete(access.request(request)).await?.into_inner();
-            Ok(wire::write_reply_from_proto(reply))
+            let reply = client.delete(access.request(request)).await;
+            reply.map(|reply| wire::write_reply_from_proto(reply.into_inner()))
         }
+    };
+    match replied {
+        Ok(Ok(reply)) => Ended::Replied(reply),
+        Ok(Err(error)) => broken(address, Status::internal(error.to_string())),
+        Err(status) => classify(address, status),
+    }
+}
+
+/// Sends a request over a stream.
+async fn send_over(
+    stream: &RequestStream,
+    address: &str,
+    request: &Request,
+    time: Duration,
+) -> Ended {
+    let is_read = effect(request) == Effect::Read;
+    let request = wire::many_request_to_proto(request.clone(), deadline_in(time));
+    match stream.ask(request).await {
+        Ok(reply) => match wire::many_reply_from_proto(is_read, reply) {
+            Ok(Ok(reply)) => Ended::Replied(reply),
+            Ok(Err(why)) => Ended::Rejected(Status::invalid_argument(why)),
+            Err(error) => broken(address, Status::internal(error.to_string())),
+        },
+        Err(Unanswered::NotSent) => Ended::NotSent,
+        Err(Unanswered::Broken) => broken(address, Status::unavailable("the stream broke")),
     }
 }
 

@@ -1,7 +1,5 @@
 //! What an operator's tools ask: whether the node lives, whether it takes part, how the cluster is, and what it counts.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,9 +8,6 @@ use serde_json::{Value, json};
 use super::{Face, as_json, refused};
 use crate::agent::AgentState;
 use crate::handle::{ClusterMap, Status};
-
-/// A node that does not say how it is within this is not well.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether the driver turns.
 pub(super) async fn health(State(face): State<Face>) -> Response {
@@ -29,25 +24,9 @@ pub(super) async fn readiness(State(face): State<Face>) -> Response {
     let (AgentState::Registered(_) | AgentState::Disconnected(_)) = state else {
         return not_well("the node is not registered with the coordination service");
     };
-    let Some(status) = face.status().await else {
-        return not_well("the node does not answer, or has stopped");
-    };
-    if face.node.is_leaving() {
-        return not_well("the node is about to stop");
-    }
-    if status.is_suspect {
-        return not_well("the node is being repaired by its writer");
-    }
-    let map = face.node.cluster();
-    let Some(shard) = status.shard.and_then(|shard| map.shards.get(&shard)) else {
-        return "idle: the node is a member of no shard\n".into_response();
-    };
-    match shard.writer {
-        Some(writer) if writer == face.node.node && status.writer_of.is_none() => {
-            not_well("the node has just become the writer and does not serve yet")
-        }
-        Some(_) => "ok\n".into_response(),
-        None => not_well("the shard has no writer: an election runs"),
+    match face.node.readiness().await {
+        Ok(ready) => format!("{ready}\n").into_response(),
+        Err(why) => not_well(why),
     }
 }
 
@@ -71,8 +50,7 @@ pub(super) async fn info(State(face): State<Face>) -> Response {
 
 impl Face {
     async fn status(&self) -> Option<Status> {
-        let asked = self.node.status(false);
-        tokio::time::timeout(PATIENCE, asked).await.ok()?
+        self.node.status_soon().await
     }
 }
 

@@ -76,3 +76,8 @@ pub(super) struct Queue {
 pub(super) struct Peer {
     pub(super) replica: u64,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Came {
+    pub(super) came: &'static str,
+}

@@ -7,7 +7,7 @@ use futures::stream;
 use tokio::sync::watch;
 use tonic::transport::Server as Tonic;
 
-use super::{DEADLINE_MAX, KvService, PeerService, Serving, refused, stopped};
+use super::{DEADLINE_MAX, KvService, PeerService, Serving, health, refused, stopped};
 use crate::door::Door;
 use crate::error::ServerError;
 use crate::net::{Gate, Listener, Speaks};
@@ -45,6 +45,7 @@ pub(super) async fn serving(
         let connection = listener.accept().await?;
         Some((Ok::<_, std::io::Error>(connection), listener))
     });
+    let health = health::health(kv.handle.clone(), stop.clone());
     let kv = KvServer::new(kv).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let peer = PeerServer::new(peer).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let serving = Tonic::builder()
@@ -55,6 +56,12 @@ pub(super) async fn serving(
         .max_concurrent_streams(door.limits.requests_per_connection)
         .http2_max_header_list_size(HEAD_BYTES_MAX)
         .add_service(Gate::for_clients(kv, door, DEADLINE_MAX + TRAVEL_TIME_MAX))
+        .add_service(Gate::for_clients(
+            health::reflection(),
+            door,
+            TRAVEL_TIME_MAX,
+        ))
+        .add_service(health)
         .add_service(Gate::for_peers(peer, door))
         .serve_with_incoming_shutdown(connections, stopped(stop));
     Ok((address, Box::pin(serving)))

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use checker::{Guarantee, History, Limits};
+use kv::access::Access;
 use kv::client::Client;
 use kv::wire::Info;
 use kv_core::NodeId;
@@ -129,7 +130,13 @@ impl Cluster {
 
     fn info(&self, index: usize) -> Option<Info> {
         self.nodes[index].as_ref()?;
-        let info = Client::info(&self.addresses[index], Duration::from_secs(1), false);
+        let access = Access::default();
+        let info = Client::info(
+            &self.addresses[index],
+            Duration::from_secs(1),
+            false,
+            &access,
+        );
         self.runtime.block_on(info).ok()
     }
 

@@ -6,10 +6,11 @@
 mod flags;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -205,8 +206,20 @@ fn story(findings: &Findings, promise: Promise) -> String {
     )
 }
 
-/// Explores with a line on stderr that tells how far it is, where a person looks.
+/// How often it is told how far an exploration is, where nobody looks at a terminal.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Explores and tells on stderr how far it is: in one line that changes where a person looks, else in a line now and then.
 fn explore_visibly(plan: &Plan) -> Result<Findings, Error> {
+    if !std::io::stderr().is_terminal() {
+        let mut told = Duration::ZERO;
+        return explore(plan, &mut |counts: &Counts| {
+            if counts.elapsed >= told + TELL_EVERY {
+                told = counts.elapsed;
+                eprintln!("{:.0?}: {}", counts.elapsed, report::counts(counts));
+            }
+        });
+    }
     let bar = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{elapsed_precise} {spinner} {msg}");
     bar.set_style(style.expect("the template is right"));
