@@ -48,6 +48,19 @@ enum Task {
     Ci,
     /// Only the repository's own rules.
     Tidy,
+    /// Measures the store beside others: figures, no verdict.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Three nodes of ours beside three members of etcd (Debian: etcd-server).
+    Peers {
+        /// What `cargo run --release -p bench -- peers --help` tells.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -98,7 +111,32 @@ fn main() -> anyhow::Result<()> {
             step("docs", docs)
         }
         Task::Tidy => tidy::check(&root()),
+        Task::Bench(Bench::Peers { options }) => bench_peers(&options),
     }
+}
+
+/// Builds the store and the benchmark for speed, and runs it on the disk that the repository is on.
+fn bench_peers(options: &[String]) -> anyhow::Result<()> {
+    let build = [
+        "build",
+        "--release",
+        "-p",
+        "kv",
+        "-p",
+        "bench",
+        "--features",
+        "kv/default",
+    ];
+    step("build", cargo(&build))?;
+    let target = root().join("target");
+    let mut bench = Command::new(target.join("release/bench"));
+    bench
+        .arg("peers")
+        .arg("--kv")
+        .arg(target.join("release/kv"));
+    bench.arg("--folder").arg(target.join("bench"));
+    bench.args(options);
+    step("bench peers", bench)
 }
 
 fn test() -> anyhow::Result<()> {
