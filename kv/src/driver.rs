@@ -1,7 +1,8 @@
 //! The loop around a replica: next input, step, perform the effects in order.
 //!
-//! Writes that wait together are put in as one batch, and one sync of the log task covers all that was appended meanwhile
-//! (group commit). The driver never waits for a disk or a peer: the log task, the agent and the transport do.
+//! A writer's writes wait here while its log is being synced, and are then put in as one batch: they could not become durable any
+//! sooner, and a batch costs every member one append, one sync and two messages, however many writes are in it (group commit).
+//! The driver never waits for a disk or a peer: the log task, the agent and the transport do.
 
 mod perform;
 mod phases;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::planted::{Bug, planted};
-use kv_core::{Input, Message, NodeId, Replica, RequestId, SessionId, ShardId, Timer, Version};
+use kv_core::{
+    Input, Message, NodeId, Operation, Replica, RequestId, SessionId, ShardId, Timer, Version,
+};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,7 +40,7 @@ use snapshots::Snapshots;
 pub(crate) use storage::Done;
 use storage::Jobs;
 
-/// The most requests that are put in as one batch.
+/// The most requests that are put in as one batch; while so many writes wait for the log, no more requests are taken.
 const BATCH_REQUESTS_MAX: usize = 256;
 
 /// Where a driver's inputs come from.
@@ -102,6 +105,8 @@ pub(crate) struct Driver {
     /// The clients that wait, and their deadlines.
     waiting: BTreeMap<RequestId, Waiting>,
     deadlines: BTreeSet<(Instant, RequestId)>,
+    /// The writes that wait for the log, oldest first.
+    held: Vec<(RequestId, Operation)>,
     last_request: RequestId,
     /// Until when the lease of which session holds (R16), on the node's clock.
     lease: Option<Lease>,
@@ -149,6 +154,7 @@ impl Driver {
             timers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            held: Vec::new(),
             last_request: RequestId(0),
             lease: None,
             unsynced: VecDeque::new(),
@@ -184,7 +190,7 @@ impl Driver {
                 Some((from, message)) = sources.messages.recv() => {
                     self.step(Input::Message { from, message })
                 }
-                Some(ask) = sources.asks.recv() => {
+                Some(ask) = sources.asks.recv(), if self.held.len() < BATCH_REQUESTS_MAX => {
                     let mut asks = vec![ask];
                     while asks.len() < BATCH_REQUESTS_MAX && let Ok(ask) = sources.asks.try_recv() {
                         asks.push(ask);
@@ -203,6 +209,7 @@ impl Driver {
             };
             let turn = turn
                 .and_then(|()| self.fire_due(Instant::now()))
+                .and_then(|()| self.put_held())
                 .and_then(|()| self.tend_storage());
             if let Err(error) = turn {
                 return self.stopped(error);
@@ -306,7 +313,10 @@ impl Driver {
             && at <= now
         {
             self.deadlines.remove(&(at, request));
-            self.step(Input::Abandon(request))?;
+            match self.held.iter().position(|(held, _)| *held == request) {
+                Some(index) => self.refuse_held(index),
+                None => self.step(Input::Abandon(request))?,
+            }
         }
         Ok(())
     }

@@ -101,6 +101,17 @@ pub fn check_value(value: &[u8]) -> Result<(), WireError> {
     }
 }
 
+/// A key and a value in memory of their own. What arrives is a slice of the buffer that it arrived in, kilobytes for a request of a hundred
+/// bytes, and all of that would be kept for as long as the value is.
+fn own(key: &[u8], value: &[u8]) -> (Bytes, Bytes) {
+    let mut both = Vec::with_capacity(key.len() + value.len());
+    both.extend_from_slice(key);
+    both.extend_from_slice(value);
+    let mut value = Bytes::from(both);
+    let key = value.split_to(key.len());
+    (key, value)
+}
+
 /// Writes a message between members as bytes, for a transport that is not gRPC.
 #[must_use]
 pub fn encode(message: &Message) -> Bytes {

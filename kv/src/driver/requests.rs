@@ -19,9 +19,8 @@ pub(super) struct Waiting {
 }
 
 impl Driver {
-    /// Puts a batch of asks in: reads and questions one by one, all writes together at the end.
+    /// Puts a batch of asks in: reads and questions one by one; all writes are held until the log is ready for them.
     pub(super) fn on_asks(&mut self, asks: Vec<Ask>) -> Result<(), NodeError> {
-        let mut writes = Vec::new();
         for ask in asks {
             match ask {
                 Ask::Snapshot(reply) => self.want_snapshot(reply),
@@ -44,17 +43,34 @@ impl Driver {
                 }
                 Ask::Request(Request::Set { key, value }, deadline, reply) => {
                     let request = self.wait(key.clone(), deadline, reply);
-                    writes.extend(request.map(|each| (each, Operation::Set { key, value })));
+                    self.held
+                        .extend(request.map(|each| (each, Operation::Set { key, value })));
                 }
                 Ask::Request(Request::Delete { key }, deadline, reply) => {
                     let request = self.wait(key.clone(), deadline, reply);
-                    writes.extend(request.map(|each| (each, Operation::Delete { key })));
+                    self.held
+                        .extend(request.map(|each| (each, Operation::Delete { key })));
                 }
             }
         }
-        match writes.is_empty() {
-            true => Ok(()),
-            false => self.step(Input::Write(writes)),
+        Ok(())
+    }
+
+    /// Puts the writes that were held in as one batch, unless the log is being synced. Whoever is no writer refuses them at once.
+    pub(super) fn put_held(&mut self) -> Result<(), NodeError> {
+        let is_busy = self.replica.role_of().is_some() && !self.unsynced.is_empty();
+        if self.held.is_empty() || is_busy {
+            return Ok(());
+        }
+        let writes = std::mem::take(&mut self.held);
+        self.step(Input::Write(writes))
+    }
+
+    /// The deadline of a write has passed before it was put in: it has not happened, and will not.
+    pub(super) fn refuse_held(&mut self, index: usize) {
+        let (request, _) = self.held.remove(index);
+        if let Some(waiting) = self.answered(request) {
+            let _ = waiting.reply.send(Answer::Refused(Refusal::TryAgain));
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kv_core::limits::BATCH_ENTRIES_MAX;
 use kv_core::{Body, Entry, Message, NodeId, Operation, SessionId, Version};
 
-use super::{WireError, check_key, check_value, epoch, in_range, offset, proto};
+use super::{WireError, check_key, check_value, epoch, in_range, offset, own, proto};
 use super::{version, version_to_proto};
 
 type ProtoBody = proto::peer_message::Body;
@@ -238,10 +238,12 @@ fn entry_from_proto(entry: proto::Entry) -> Result<Entry, WireError> {
         ProtoOperation::Set(proto::SetOperation { key, value }) => {
             check_key(&key)?;
             check_value(&value)?;
+            let (key, value) = own(&key, &value);
             Operation::Set { key, value }
         }
         ProtoOperation::Delete(proto::DeleteOperation { key }) => {
             check_key(&key)?;
+            let (key, _) = own(&key, &[]);
             Operation::Delete { key }
         }
     };

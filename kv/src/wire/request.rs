@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv_core::{Level, NodeId, SLOT_COUNT, ShardId, Slot, Version};
 
-use super::{WireError, check_key, check_value, proto, version, version_to_proto};
+use super::{WireError, check_key, check_value, own, proto, version, version_to_proto};
 use crate::handle::{Answer, Refusal, Request};
 
 type ReadResult = proto::read_reply::Result;
@@ -88,7 +88,7 @@ pub fn set_from_proto(
 ) -> Result<(Request, Option<Duration>), WireError> {
     check_key(&request.key)?;
     check_value(&request.value)?;
-    let (key, value) = (request.key, request.value);
+    let (key, value) = own(&request.key, &request.value);
     let deadline = deadline_from_proto(request.deadline_ms);
     Ok((Request::Set { key, value }, deadline))
 }
@@ -111,7 +111,8 @@ pub fn delete_from_proto(
 ) -> Result<(Request, Option<Duration>), WireError> {
     check_key(&request.key)?;
     let deadline = deadline_from_proto(request.deadline_ms);
-    Ok((Request::Delete { key: request.key }, deadline))
+    let (key, _) = own(&request.key, &[]);
+    Ok((Request::Delete { key }, deadline))
 }
 
 /// What a read came to, for the wire.
