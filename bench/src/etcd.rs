@@ -32,7 +32,8 @@ const MEMBERS: usize = 3;
 /// Three members that run.
 #[derive(Debug)]
 pub(crate) struct Etcd {
-    _members: Vec<Process>,
+    /// The processes.
+    pub(crate) members: Vec<Process>,
     leader: String,
     /// What the leader says of itself.
     pub(crate) version: String,
@@ -83,7 +84,7 @@ impl Etcd {
                     bail!("the members of etcd do not agree on who leads");
                 };
                 return Ok(Self {
-                    _members: members,
+                    members,
                     leader: client(index),
                     version: statuses.swap_remove(index).version,
                 });

@@ -18,10 +18,12 @@ pub(crate) trait Store: Send + 'static {
 
 /// What a load came to.
 #[derive(Debug)]
-pub(crate) struct Measured {
+pub(crate) struct Load {
     /// Acknowledged writes a second.
     pub(crate) rate: f64,
-    /// Of the acknowledged ones, in microseconds.
+    /// Acknowledged writes, those of warming up among them.
+    pub(crate) writes: u64,
+    /// Of the acknowledged ones after warming up, in microseconds.
     pub(crate) latencies: Histogram<u64>,
 }
 
@@ -31,19 +33,19 @@ pub(crate) async fn run<S: Store>(
     warm_up: Duration,
     duration: Duration,
     value_bytes: usize,
-) -> anyhow::Result<Measured> {
+) -> anyhow::Result<Load> {
     let from = Instant::now() + warm_up;
     let until = from + duration;
     let writing = clients.into_iter().zip(0..).map(|(mut client, index)| {
         tokio::spawn(async move {
             let value = Bytes::from(vec![b'v'; value_bytes]);
             let mut latencies = Histogram::<u64>::new(3)?;
-            let (mut ok, mut failed) = (0_u64, 0_u64);
+            let (mut ok, mut failed, mut writes) = (0_u64, 0_u64, 0_u64);
             let mut number: u64 = index;
             loop {
                 let began = Instant::now();
                 if began >= until {
-                    return anyhow::Ok((latencies, ok, failed));
+                    return anyhow::Ok((latencies, ok, failed, writes));
                 }
                 number = number
                     .wrapping_mul(6_364_136_223_846_793_005)
@@ -51,6 +53,7 @@ pub(crate) async fn run<S: Store>(
                 let key = format!("key-{:08}", (number >> 33) % KEYS);
                 let is_ok = client.put(key.into(), value.clone()).await;
                 let over = Instant::now();
+                writes += u64::from(is_ok);
                 if began < from {
                     continue;
                 }
@@ -65,17 +68,22 @@ pub(crate) async fn run<S: Store>(
         })
     });
     let mut latencies = Histogram::new(3)?;
-    let (mut ok, mut failed) = (0, 0);
+    let (mut ok, mut failed, mut writes) = (0, 0, 0);
     for written in join_all(writing.collect::<Vec<_>>()).await {
-        let (its_latencies, its_ok, its_failed) = written??;
+        let (its_latencies, its_ok, its_failed, its_writes) = written??;
         latencies.add(its_latencies)?;
         ok += its_ok;
         failed += its_failed;
+        writes += its_writes;
     }
     ensure!(failed == 0, "{failed} writes were not acknowledged");
     ensure!(ok > 0, "no write was acknowledged");
     let rate = ok as f64 / duration.as_secs_f64();
-    Ok(Measured { rate, latencies })
+    Ok(Load {
+        rate,
+        writes,
+        latencies,
+    })
 }
 
 fn micros(time: Duration) -> u64 {

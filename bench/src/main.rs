@@ -14,8 +14,9 @@ use clap::{Parser, Subcommand};
 use hdrhistogram::Histogram;
 
 use etcd::Etcd;
-use load::Measured;
+use load::Load;
 use ours::Ours;
+use processes::Process;
 
 /// The same allocator as the store's own program has.
 #[global_allocator]
@@ -77,35 +78,54 @@ impl Peers {
             "three nodes each: kv (one process, N = 3, Q = 2), etcd {}; {} bytes a value, {} rounds of {} s in turn, {} connection(s)\n",
             etcd.version, self.value_bytes, self.rounds, self.seconds, self.connections
         );
-        println!("clients           writes/s    p50 ms    p99 ms");
+        println!("clients                   writes/s    p50 ms    p99 ms   cpu us");
         for &clients in &self.clients {
-            let (mut kv, mut peer) = (Rounds::new()?, Rounds::new()?);
+            let (mut kv, mut calls, mut peer) = (Rounds::new()?, Rounds::new()?, Rounds::new()?);
             for _ in 0..self.rounds {
-                kv.add(
-                    self.measure(ours.clients(clients, self.connections).await?)
-                        .await?,
-                )?;
-                peer.add(
-                    self.measure(etcd.clients(clients, self.connections).await?)
-                        .await?,
-                )?;
+                for (rounds, single_calls) in [(&mut kv, false), (&mut calls, true)] {
+                    let writers = ours.clients(clients, self.connections, single_calls);
+                    rounds.add(self.measure(writers.await?, &ours.nodes).await?)?;
+                }
+                let writers = etcd.clients(clients, self.connections).await?;
+                peer.add(self.measure(writers, &etcd.members).await?)?;
             }
-            println!("{clients:>7}  kv    {}", kv.row());
-            println!("{clients:>7}  etcd  {}", peer.row());
-            println!("{clients:>7}  kv / etcd {}\n", kv.over(&peer));
+            println!("{clients:>7}  kv          {}", kv.row());
+            println!("{clients:>7}  kv, calls   {}", calls.row());
+            println!("{clients:>7}  etcd        {}", peer.row());
+            println!("{clients:>7}  kv / etcd   {}", kv.over(&peer));
+            println!("{clients:>7}  calls / etcd{}\n", calls.over(&peer));
         }
         Ok(())
     }
 
-    async fn measure<S: load::Store>(&self, clients: Vec<S>) -> anyhow::Result<Measured> {
+    async fn measure<S: load::Store>(
+        &self,
+        clients: Vec<S>,
+        servers: &[Process],
+    ) -> anyhow::Result<Measured> {
         let duration = Duration::from_secs_f64(self.seconds);
-        load::run(clients, duration / 4, duration, self.value_bytes).await
+        let before = cpu_time(servers)?;
+        let load = load::run(clients, duration / 4, duration, self.value_bytes).await?;
+        let cpu_micros = (cpu_time(servers)? - before).as_micros() as f64 / load.writes as f64;
+        Ok(Measured { load, cpu_micros })
     }
+}
+
+/// What one round came to.
+struct Measured {
+    load: Load,
+    /// The processor time of all servers for one write.
+    cpu_micros: f64,
+}
+
+fn cpu_time(servers: &[Process]) -> anyhow::Result<Duration> {
+    servers.iter().map(Process::cpu_time).sum()
 }
 
 /// The rounds of one store.
 struct Rounds {
     rates: Vec<f64>,
+    cpu_micros: Vec<f64>,
     latencies: Histogram<u64>,
 }
 
@@ -113,20 +133,23 @@ impl Rounds {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
             rates: Vec::new(),
+            cpu_micros: Vec::new(),
             latencies: Histogram::new(3)?,
         })
     }
 
     fn add(&mut self, measured: Measured) -> anyhow::Result<()> {
-        self.rates.push(measured.rate);
-        Ok(self.latencies.add(measured.latencies)?)
+        self.rates.push(measured.load.rate);
+        self.cpu_micros.push(measured.cpu_micros);
+        Ok(self.latencies.add(measured.load.latencies)?)
     }
 
     /// The median rate, and the latencies of all rounds.
     fn row(&self) -> String {
         let millis = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1000.0;
         let (rate, p50, p99) = (median(&self.rates), millis(0.5), millis(0.99));
-        format!("{rate:>12.0}  {p50:>8.2}  {p99:>8.2}")
+        let cpu = median(&self.cpu_micros);
+        format!("{rate:>12.0}  {p50:>8.2}  {p99:>8.2}  {cpu:>7.0}")
     }
 
     /// The ratios to another store: of the rates, the median and the range over the rounds; of the latencies.
@@ -144,7 +167,10 @@ impl Rounds {
             mine / other.latencies.value_at_quantile(quantile) as f64
         };
         let (middle, p50, p99) = (median(&ratios), latency(0.5), latency(0.99));
-        format!("{middle:>8.2}  {p50:>8.2}  {p99:>8.2}   (rate: {least:.2} to {most:.2})")
+        let cpu = median(&self.cpu_micros) / median(&other.cpu_micros);
+        format!(
+            "{middle:>12.2}  {p50:>8.2}  {p99:>8.2}  {cpu:>7.2}   (rate: {least:.2} to {most:.2})"
+        )
     }
 }
 
@@ -165,7 +191,18 @@ mod tests {
             for &rate in rates {
                 let mut latencies = Histogram::new(3).unwrap();
                 latencies.record(rate as u64).unwrap();
-                rounds.add(Measured { rate, latencies }).unwrap();
+                let writes = rate as u64;
+                let load = Load {
+                    rate,
+                    writes,
+                    latencies,
+                };
+                rounds
+                    .add(Measured {
+                        load,
+                        cpu_micros: 50.0,
+                    })
+                    .unwrap();
             }
             rounds
         };

@@ -13,7 +13,8 @@ use crate::processes::{LOOK, Process, free_ports};
 /// The nodes, while they run.
 #[derive(Debug)]
 pub(crate) struct Ours {
-    _nodes: Process,
+    /// The processes.
+    pub(crate) nodes: Vec<Process>,
     address: String,
 }
 
@@ -39,7 +40,7 @@ impl Ours {
             let mut client = Client::new(vec![address.clone()], ClientOptions::default());
             if client.put("ready".into(), "".into()).await {
                 return Ok(Self {
-                    _nodes: nodes,
+                    nodes: vec![nodes],
                     address,
                 });
             }
@@ -52,11 +53,13 @@ impl Ours {
         &self,
         count: usize,
         connections: usize,
+        single_calls: bool,
     ) -> anyhow::Result<Vec<Client>> {
         let mut connected = Vec::new();
         for _ in 0..connections.min(count) {
             let options = ClientOptions {
                 timeout: Duration::from_secs(10),
+                streams: !single_calls,
                 ..ClientOptions::default()
             };
             connected.push(Client::connect(vec![self.address.clone()], options).await?);

@@ -21,6 +21,7 @@ use crate::wire::{Info, Reply, check_key, check_value};
 
 mod links;
 mod routes;
+mod stream;
 mod trial;
 
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub struct ClientOptions {
     /// Whether to connect anew for every attempt. In the simulator a kept connection does not show that its other end
     /// is gone before something is sent, so that a write would end as `info` there that was never sent.
     pub connect_each_time: bool,
+    /// Whether requests go over one stream to each node, which siblings share, instead of being calls of their own.
+    pub streams: bool,
     /// Where jitter and the choice of replicas come from.
     pub seed: u64,
 }
@@ -69,6 +72,7 @@ impl Default for ClientOptions {
             replica: ReplicaChoice::Random,
             sessions: true,
             connect_each_time: false,
+            streams: false,
             seed: 0,
         }
     }
@@ -129,7 +133,7 @@ impl Client {
         Self {
             seeds: nodes,
             routes: Routes::default(),
-            links: Links::new(options.connect_each_time),
+            links: Links::new(options.connect_each_time, options.streams),
             tokens: BTreeMap::new(),
             rng: StdRng::seed_from_u64(options.seed),
             options,
@@ -235,12 +239,14 @@ impl Client {
     /// # Errors
     /// When it does not answer in time.
     pub async fn info(address: &str, timeout: Duration, digest: bool) -> Result<Info, Fail> {
-        Links::new(false).info(address, timeout, digest).await
+        Links::new(false, false)
+            .info(address, timeout, digest)
+            .await
     }
 
     /// Stops the node at an address, if it allows that.
     pub async fn kill(address: &str, timeout: Duration) -> Outcome<NodeId> {
-        Links::new(false).kill(address, timeout).await
+        Links::new(false, false).kill(address, timeout).await
     }
 
     async fn write(&mut self, slot: Slot, request: Request) -> Outcome<Written> {

@@ -19,6 +19,7 @@ use crate::wire::proto::kv_server::KvServer;
 use crate::wire::proto::peer_server::PeerServer;
 
 mod kv;
+mod many;
 mod peer;
 
 #[cfg(test)]

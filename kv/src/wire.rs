@@ -10,6 +10,7 @@ use kv_core::{Epoch, Message, NodeId, Offset, Version};
 use prost::Message as _;
 
 mod cluster;
+mod many;
 mod peer;
 mod request;
 
@@ -17,6 +18,10 @@ mod request;
 mod tests;
 
 pub use cluster::{Info, info_from_proto, info_to_proto};
+pub use many::{
+    many_rejected_to_proto, many_reply_from_proto, many_reply_to_proto, many_request_from_proto,
+    many_request_to_proto,
+};
 pub use peer::{Chunk, chunk_from_proto, chunk_to_proto, envelope_from_proto, envelope_to_proto};
 pub use request::{
     Reply, delete_from_proto, delete_to_proto, get_from_proto, get_to_proto, read_reply_from_proto,

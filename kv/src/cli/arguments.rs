@@ -28,12 +28,19 @@ impl Target {
     /// A client that knows the cluster.
     pub(super) async fn connect(&self, replica: ReplicaChoice) -> Result<Client, Fail> {
         let options = ClientOptions {
-            timeout: self.timeout,
             replica,
-            seed: seed(),
-            ..ClientOptions::default()
+            ..self.options()
         };
         Client::connect(self.nodes.clone(), options).await
+    }
+
+    /// What can be chosen about a client, as far as it is said here.
+    pub(super) fn options(&self) -> ClientOptions {
+        ClientOptions {
+            timeout: self.timeout,
+            seed: seed(),
+            ..ClientOptions::default()
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
-use kv::client::{Client, ReplicaChoice};
+use kv::client::{Client, ClientOptions};
 use kv_core::limits::VALUE_BYTES_MAX;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -58,6 +58,9 @@ pub(super) struct Load {
     /// Over how many connections to each node they do so.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
+    /// Send every request as a call of its own, as the other commands do, instead of over one stream a connection.
+    #[arg(long)]
+    single_calls: bool,
     /// How many operations a second are due (open loop) [default: each client asks again once it is answered].
     #[arg(long, value_name = "NUMBER", value_parser = rate)]
     rate: Option<f64>,
@@ -156,7 +159,12 @@ impl Load {
     ) -> Result<Vec<Session>, CliError> {
         let mut connected = Vec::new();
         for _ in 0..self.connections.min(self.clients) {
-            connected.push(self.target.connect(ReplicaChoice::Random).await?);
+            let options = ClientOptions {
+                streams: !self.single_calls,
+                ..self.target.options()
+            };
+            let nodes = self.target.nodes.clone();
+            connected.push(Client::connect(nodes, options).await?);
         }
         let plan = Plan {
             mix: self.mix,

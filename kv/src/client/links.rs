@@ -19,12 +19,13 @@ use kv_core::NodeId;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use super::stream::{RequestStream, Unanswered};
 use super::trial::Trial;
 use super::{Effect, Ended, effect};
 use crate::error::{Fail, Outcome, Unsure};
 use crate::handle::Request;
 use crate::wire::proto::kv_client::KvClient;
-use crate::wire::{self, Info, MESSAGE_BYTES_MAX, Reply, WireError, proto};
+use crate::wire::{self, Info, MESSAGE_BYTES_MAX, proto};
 
 /// How often an idle connection is asked whether its other end lives, and how long that may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -34,6 +35,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 pub(super) struct Links {
     kept: Arc<Mutex<BTreeMap<String, Place>>>,
     connect_each_time: bool,
+    streams: bool,
 }
 
 /// The connection to one address, once there is one. Whoever makes it holds the lock.
@@ -42,15 +44,18 @@ type Place = Arc<tokio::sync::Mutex<Option<Connection>>>;
 #[derive(Clone, Debug)]
 struct Connection {
     client: KvClient<Channel>,
+    /// What requests go over, if they are no calls of their own.
+    stream: Option<RequestStream>,
     /// Tells it from one that was made later.
     identity: Arc<()>,
 }
 
 impl Links {
-    pub(super) fn new(connect_each_time: bool) -> Self {
+    pub(super) fn new(connect_each_time: bool, streams: bool) -> Self {
         Self {
             kept: Arc::default(),
             connect_each_time,
+            streams,
         }
     }
 
@@ -64,11 +69,15 @@ impl Links {
             Effect::Write if !trial.has_time() => return Ended::NotSent, // Connecting has used it up.
             Effect::Write => trial.time(), // It is not repeated, so it may take all the time there is.
         };
-        let sent = send(&mut connection.client, request, time);
+        let sent = async {
+            match &connection.stream {
+                Some(stream) => send_over(stream, address, request, time).await,
+                None => call(&mut connection.client, address, request, time).await,
+            }
+        };
         let ended = match tokio::time::timeout(time, sent).await {
-            Ok(Ok(Ok(reply))) => return Ended::Replied(reply),
-            Ok(Ok(Err(error))) => broken(address, Status::internal(error.to_string())),
-            Ok(Err(status)) => classify(address, status),
+            Ok(Ended::Replied(reply)) => return Ended::Replied(reply),
+            Ok(ended) => ended,
             Err(_) => Ended::Lost(Unsure::Unanswered {
                 address: address.to_owned(),
             }),
@@ -145,8 +154,14 @@ impl Links {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
         let channel = endpoint.connect().await.ok()?;
+        let client = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let stream = match self.streams {
+            true => Some(RequestStream::open(client.clone()).await.ok()?),
+            false => None,
+        };
         let connection = Connection {
-            client: KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            client,
+            stream,
             identity: Arc::default(),
         };
         *place = Some(connection.clone());
@@ -170,29 +185,60 @@ impl Links {
     }
 }
 
-/// Sends a request over a connection. The node gets nine tenths of the time, so that its answer can come back in it.
-async fn send(
+/// How much of the time for an attempt the node gets, so that its answer can come back in it.
+fn deadline_in(time: Duration) -> Duration {
+    time.mul_f64(0.9)
+}
+
+/// Sends a request as a call of its own.
+async fn call(
     client: &mut KvClient<Channel>,
+    address: &str,
     request: &Request,
     time: Duration,
-) -> Result<Result<Reply, WireError>, Status> {
-    let deadline = time.mul_f64(0.9);
-    match request.clone() {
+) -> Ended {
+    let deadline = deadline_in(time);
+    let replied = match request.clone() {
         Request::Get { key, level, token } => {
             let request = wire::get_to_proto(key, level, token, deadline);
-            let reply = client.get(request).await?.into_inner();
-            Ok(wire::read_reply_from_proto(reply))
+            let reply = client.get(request).await;
+            reply.map(|reply| wire::read_reply_from_proto(reply.into_inner()))
         }
         Request::Set { key, value } => {
             let request = wire::set_to_proto(key, value, deadline);
-            let reply = client.set(request).await?.into_inner();
-            Ok(wire::write_reply_from_proto(reply))
+            let reply = client.set(request).await;
+            reply.map(|reply| wire::write_reply_from_proto(reply.into_inner()))
         }
         Request::Delete { key } => {
             let request = wire::delete_to_proto(key, deadline);
-            let reply = client.delete(request).await?.into_inner();
-            Ok(wire::write_reply_from_proto(reply))
+            let reply = client.delete(request).await;
+            reply.map(|reply| wire::write_reply_from_proto(reply.into_inner()))
         }
+    };
+    match replied {
+        Ok(Ok(reply)) => Ended::Replied(reply),
+        Ok(Err(error)) => broken(address, Status::internal(error.to_string())),
+        Err(status) => classify(address, status),
+    }
+}
+
+/// Sends a request over a stream.
+async fn send_over(
+    stream: &RequestStream,
+    address: &str,
+    request: &Request,
+    time: Duration,
+) -> Ended {
+    let is_read = effect(request) == Effect::Read;
+    let request = wire::many_request_to_proto(request.clone(), deadline_in(time));
+    match stream.ask(request).await {
+        Ok(reply) => match wire::many_reply_from_proto(is_read, reply) {
+            Ok(Ok(reply)) => Ended::Replied(reply),
+            Ok(Err(why)) => Ended::Rejected(Status::invalid_argument(why)),
+            Err(error) => broken(address, Status::internal(error.to_string())),
+        },
+        Err(Unanswered::NotSent) => Ended::NotSent,
+        Err(Unanswered::Broken) => broken(address, Status::unavailable("the stream broke")),
     }
 }
 

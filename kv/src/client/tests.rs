@@ -12,6 +12,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::server::scripted::{Scripted, free_address, one_shard, value, version, written};
 
+mod streams;
+
 const KEY: &[u8] = b"key";
 
 fn key() -> Bytes {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use tokio::sync::{mpsc, watch};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{DEADLINE_DEFAULT, DEADLINE_MAX, ServerEnd, stopped};
+use super::{DEADLINE_DEFAULT, DEADLINE_MAX, ServerEnd, many, stopped};
 use crate::handle::{self, Answer, NodeHandle, Refusal};
 use crate::wire::proto::kv_server::Kv;
 use crate::wire::{self, Info, Reply, WireError, proto};
@@ -16,7 +17,7 @@ const KILL_DELAY: Duration = Duration::from_millis(50);
 /// How long a node may take to say how it is.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KvService {
     handle: NodeHandle,
     allow_kill: bool,
@@ -45,17 +46,31 @@ impl KvService {
         request: handle::Request,
         deadline: Option<Duration>,
     ) -> Result<Reply, Status> {
-        let deadline = deadline.unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX);
-        let answer = tokio::select! {
+        tokio::select! {
             biased;
-            answer = self.handle.request(request, deadline) => answer,
-            () = stopped(self.stop.clone()) => return Err(stopping()),
-        };
-        Ok(Reply {
+            reply = self.reply(request, deadline) => Ok(reply),
+            () = self.stopped() => Err(stopping()),
+        }
+    }
+
+    /// Hands a request to the node and waits for its answer.
+    pub(super) async fn reply(
+        &self,
+        request: handle::Request,
+        deadline: Option<Duration>,
+    ) -> Reply {
+        let deadline = deadline.unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX);
+        let answer = self.handle.request(request, deadline).await;
+        Reply {
             node: self.handle.node,
             address: self.writer_address(&answer),
             answer,
-        })
+        }
+    }
+
+    /// Completes when the server stops.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        stopped(self.stop.clone())
     }
 
     /// Saves a client that is sent elsewhere the question where that is.
@@ -72,6 +87,16 @@ impl KvService {
 
 #[tonic::async_trait]
 impl Kv for KvService {
+    type ManyStream = BoxStream<'static, Result<proto::ManyReply, Status>>;
+
+    async fn many(
+        &self,
+        request: Request<Streaming<proto::ManyRequest>>,
+    ) -> Result<Response<Self::ManyStream>, Status> {
+        let replies = many::replies(self.clone(), request.into_inner());
+        Ok(Response::new(Box::pin(replies)))
+    }
+
     async fn get(
         &self,
         request: Request<proto::GetRequest>,

@@ -75,6 +75,32 @@ async fn a_request_beyond_the_limits_never_reaches_the_node() {
 }
 
 #[tokio::test]
+async fn a_bad_request_on_a_stream_is_refused_alone() {
+    let address = free_address();
+    let node = always_written(&address, false).await;
+    let requests = [(7, Some(set(0, 1))), (8, Some(set(1, 1))), (9, None)];
+    let requests = requests.map(|(number, set)| proto::ManyRequest {
+        number,
+        request: set.map(proto::many_request::Request::Set),
+    });
+    let requests = futures::stream::iter(requests);
+    let replies = client(&address).await.many(requests).await.unwrap();
+    let mut replies = replies.into_inner();
+    let mut told = std::collections::BTreeMap::new();
+    while let Some(reply) = replies.message().await.unwrap() {
+        told.insert(reply.number, reply.reply.unwrap());
+    }
+    let rejected = |number| match &told[&number] {
+        proto::many_reply::Reply::Rejected(why) => why.as_str(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rejected(7), "the key has 0 bytes; allowed: 1 to 4096");
+    assert_eq!(rejected(9), "the field `request` is missing or unknown");
+    assert!(matches!(told[&8], proto::many_reply::Reply::Write(_)));
+    assert_eq!((told.len(), node.arrived_count()), (3, 1));
+}
+
+#[tokio::test]
 async fn a_write_that_the_node_leaves_unanswered_is_unknown_when_its_deadline_has_passed() {
     let address = free_address();
     let cluster = one_shard(&[&address], Some(1), 1);
