@@ -34,7 +34,7 @@ enum Bench {
     Peers(Peers),
 }
 
-/// Writes to three nodes of ours, and to three members of etcd, on this machine.
+/// Writes to three nodes of ours, and to three members of etcd, on this machine. Over one stream a connection, and with a call for each write.
 #[derive(clap::Args)]
 struct Peers {
     /// The program `kv`, built for speed.
@@ -75,7 +75,7 @@ impl Peers {
         let etcd = Etcd::start(folder.path()).await?;
         println!("{}", machine::describe(folder.path())?);
         println!(
-            "three nodes each: kv (one process, N = 3, Q = 2), etcd {}; {} bytes a value, {} rounds of {} s in turn, {} connection(s)\n",
+            "three processes each: kv serve (N = 3, Q = 2), etcd {}; {} bytes a value, {} rounds of {} s in turn, {} connection(s)\n",
             etcd.version, self.value_bytes, self.rounds, self.seconds, self.connections
         );
         println!("clients                   writes/s    p50 ms    p99 ms   cpu us");
