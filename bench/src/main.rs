@@ -34,7 +34,7 @@ enum Bench {
     Peers(Peers),
 }
 
-/// Writes to three nodes of ours, and to three members of etcd, on this machine. Over one stream a connection, and with a call for each write.
+/// Writes to three nodes of ours, over streams and by a call for each write, and to three members of etcd, by its calls.
 #[derive(clap::Args)]
 struct Peers {
     /// The program `kv`, built for speed.
