@@ -7,6 +7,7 @@ use kv::config::{ClusterConfig, NodeConfig, Timing};
 use kv::coordination::embedded::Embedded;
 use kv::environment::{Clock, Environment};
 use kv::events::NoEvents;
+use kv::fs::FileSystem;
 use kv::fs::memory::MemoryFileSystem;
 use kv::node::Node;
 use kv::transport::GrpcTransport;
@@ -46,6 +47,18 @@ pub(crate) async fn start(
     cluster: &ClusterConfig,
     service: &Embedded,
 ) -> Node {
+    let disk = Arc::new(MemoryFileSystem::default());
+    start_on(disk, number, address, cluster, service).await
+}
+
+/// The same, on a disk that is given.
+pub(crate) async fn start_on(
+    file_system: Arc<dyn FileSystem>,
+    number: u64,
+    address: &str,
+    cluster: &ClusterConfig,
+    service: &Embedded,
+) -> Node {
     let id = NodeId(number);
     let config = NodeConfig {
         id,
@@ -60,7 +73,7 @@ pub(crate) async fn start(
         allow_kill: false,
     };
     let environment = Environment {
-        file_system: Arc::new(MemoryFileSystem::default()),
+        file_system,
         coordination: Arc::new(service.clone()),
         transport: GrpcTransport::new(id, number),
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
