@@ -145,16 +145,3 @@ fn broken(listen: &str, error: tonic::transport::Error) -> ServerError {
         source: error,
     }
 }
-
-/// What the operating system refused.
-fn refused(listen: &str, error: &std::io::Error) -> ServerError {
-    let listen = listen.to_owned();
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => ServerError::InUse { listen },
-        std::io::ErrorKind::AddrNotAvailable => ServerError::Address { listen },
-        kind => ServerError::Listen {
-            listen,
-            source: kind.into(),
-        },
-    }
-}

@@ -13,7 +13,7 @@ use kv::access::Access;
 use kv::client::{Client, ClientOptions};
 use kv::door::{Count, Door, Limits};
 use kv::error::{Fail, Outcome};
-use kv::handle::{Answer, Ask, ClusterMap, NodeHandle};
+use kv::handle::{Answer, Ask, ClusterMap, NodeHandle, ReplyTo};
 use kv::security::SecurityFiles;
 use kv::wire::proto;
 use kv::wire::proto::kv_client::KvClient;
@@ -349,6 +349,15 @@ async fn readers_that_do_not_read_cost_little_and_hold_up_nobody() {
     node.still_serves();
 }
 
+/// Where the next request is to be answered; whoever else asks the driver goes without.
+async fn next_request(asked: &mut mpsc::Receiver<Ask>) -> ReplyTo {
+    loop {
+        if let Ask::Request(_, _, reply) = asked.recv().await.unwrap() {
+            return reply;
+        }
+    }
+}
+
 /// A node whose driver has its hands full: nobody waits for a place, and what has one is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_node_says_busy_at_once_and_serves_again_afterwards() {
@@ -371,10 +380,7 @@ async fn a_full_node_says_busy_at_once_and_serves_again_afterwards() {
     let held = [set(&client), set(&client)];
     let mut replies = Vec::new();
     for _ in &held {
-        let Some(Ask::Request(_, _, reply)) = asked.recv().await else {
-            panic!("a request")
-        };
-        replies.push(reply);
+        replies.push(next_request(&mut asked).await);
     }
     let busy = proto::write_reply::Result::Refusal(proto::Refusal {
         kind: Some(proto::refusal::Kind::Reason(proto::Reason::Busy.into())),
@@ -382,10 +388,11 @@ async fn a_full_node_says_busy_at_once_and_serves_again_afterwards() {
     for _ in 0..20 {
         assert_eq!(set(&client).await.unwrap(), Some(busy.clone()));
     }
-    assert!(
-        asked.try_recv().is_err(),
-        "what was refused never reached the driver"
-    );
+    while let Ok(ask) = asked.try_recv() {
+        // The health service asks now and then.
+        let is_request = matches!(ask, Ask::Request(..));
+        assert!(!is_request, "what was refused never reached the driver");
+    }
     let written = || Answer::Written {
         version: Version::ZERO,
         shard: ShardId(0),

@@ -26,6 +26,8 @@ use served::Served;
 const KILLS: u32 = 50;
 /// One life in so many ends while the node starts.
 const LIVES_PER_EARLY_KILL: u32 = 5;
+/// A node that serves acknowledges at least so many writes before it is killed.
+const WRITES_PER_LIFE: usize = 13;
 /// The folder is looked at by `kv data stat` after one kill in so many.
 const KILLS_PER_LOOK: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,9 +95,9 @@ impl Run {
         node.kill();
     }
 
-    /// A life that ends while the node serves, after it has acknowledged something.
+    /// A life that ends while the node serves, however long the machine takes to let it acknowledge a few writes.
     fn live(&mut self) {
-        self.live_for(1);
+        self.live_for(WRITES_PER_LIFE);
     }
 
     fn live_for(&mut self, writes: usize) {

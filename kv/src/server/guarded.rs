@@ -39,7 +39,7 @@ pub(super) async fn serving(
     stop: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, Serving), ServerError> {
     let listener = Listener::bind(address, Speaks::Grpc, door).await;
-    let listener = listener.map_err(|error| refused(listen, &error))?;
+    let listener = listener.map_err(|error| ServerError::from_io(listen, error))?;
     let address = listener.address();
     let connections = stream::unfold(listener, |mut listener| async {
         let connection = listener.accept().await?;

@@ -195,6 +195,7 @@ pub(crate) async fn serves(client: &mut Client, key: &str) {
 }
 
 /// What was acknowledged is there.
+#[allow(dead_code, reason = "not every test needs it")]
 pub(crate) async fn holds(client: &mut Client, key: &str) {
     let key = Bytes::from(key.to_owned());
     let read = client.get(key, Level::Lease).await.ok().unwrap();
