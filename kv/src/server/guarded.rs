@@ -7,7 +7,7 @@ use futures::stream;
 use tokio::sync::watch;
 use tonic::transport::Server as Tonic;
 
-use super::{DEADLINE_MAX, KvService, PeerService, Serving, health, refused, stopped};
+use super::{DEADLINE_MAX, KvService, PeerService, Serving, health, stopped};
 use crate::door::Door;
 use crate::error::ServerError;
 use crate::net::{Gate, Listener, Speaks};
