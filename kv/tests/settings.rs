@@ -132,6 +132,45 @@ fn a_node_runs_from_its_file() {
 }
 
 #[test]
+fn a_node_tells_what_happens_as_json_if_it_shall() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let settings = format!(
+        "[node]\ndata = \"data\"\nlisten = \"{address}\"\n[log]\nformat = \"json\"\nlevel = \"kv=debug\"\n"
+    );
+    let file = written(folder.path(), &settings);
+    let told = folder.path().join("told");
+    let mut command = kv();
+    command.args(["serve", "--config"]).arg(&file);
+    command.stderr(std::fs::File::create(&told).unwrap());
+    command.stdout(std::process::Stdio::null());
+    let mut node = command.spawn().unwrap();
+    let started = std::time::Instant::now();
+    let lines = loop {
+        let lines = std::fs::read_to_string(&told).unwrap();
+        if lines.contains("\"promoted\"") || started.elapsed() > std::time::Duration::from_secs(30)
+        {
+            break lines;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let whole = lines.rsplit_once('\n').unwrap().0;
+    let events = whole.lines().filter(|line| line.starts_with('{'));
+    let events: Vec<serde_json::Value> = events
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |name: &str| {
+        let event = events.iter().find(|event| event["event"] == name);
+        event.unwrap_or_else(|| panic!("no {name}: {lines}"))
+    };
+    assert_eq!(of("started")["node"], 1);
+    assert_eq!(of("promoted")["epoch"], 1);
+    assert_eq!(of("promised")["level"], "DEBUG");
+}
+
+#[test]
 fn every_mistake_names_its_place_its_value_and_what_is_allowed() {
     let data = "[node]\ndata = \"d\"\n";
     for (settings, says) in [

@@ -2,6 +2,7 @@
 //!
 //! Every line is an event with fields, for people or as JSON. Keys, values and secrets are in none of them.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use kv::agent::AgentState;
@@ -9,6 +10,7 @@ use kv::events::{Event, Events};
 use kv_core::NodeId;
 use tokio::sync::watch;
 use tracing::{debug, error, info, trace, warn};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -23,17 +25,23 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(level)
 }
 
-/// Begins to tell. `RUST_LOG` counts more than the settings.
-pub(super) fn start(filter: EnvFilter, format: LogFormat) {
+/// Begins to tell, until the guard is dropped. `RUST_LOG` counts more than the settings.
+///
+/// A node does not wait for whoever reads its lines: what does not fit into a queue of them is dropped.
+#[must_use]
+pub(super) fn start(filter: EnvFilter, format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::try_from_default_env().unwrap_or(filter);
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(writer);
     // Only one subscriber can be the program's; a second start, in a test, keeps the first.
     let _ = match format {
         LogFormat::Human => lines.with_target(false).finish().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
+    guard
 }
 
 /// Tells of what happens inside a node, and hands it on.
@@ -220,7 +228,10 @@ pub(super) async fn follow_agent(node: NodeId, mut state: watch::Receiver<AgentS
         match *state.borrow_and_update() {
             AgentState::Connecting => info!(node, "connecting to the coordination service"),
             AgentState::Registering => {
-                info!(node, "waiting for the node's earlier session to end");
+                info!(
+                    node,
+                    "registering, once an earlier session of this node has ended"
+                );
             }
             AgentState::Registered(session) => {
                 info!(

@@ -124,7 +124,7 @@ impl Serve {
             say(settings.to_toml().trim_end());
             return Ok(Exit::Done);
         }
-        log::start(valid.log, valid.log_format);
+        let _telling = log::start(valid.log, valid.log_format);
         let loaded = Security::load(&valid.security, valid.node.id, valid.is_alone)?;
         for warning in &loaded.warnings {
             eprintln!("warning: {warning}");
