@@ -28,7 +28,6 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, ParseError> {
 /// Begins to tell, until the guard is dropped. `RUST_LOG` counts more than the settings.
 ///
 /// A node does not wait for whoever reads its lines: what does not fit into a queue of them is dropped.
-#[must_use]
 pub(super) fn start(filter: EnvFilter, format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::try_from_default_env().unwrap_or(filter);
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
