@@ -94,7 +94,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024 * 1024))]
     engine_cache_mib: Option<u64>,
     /// How much log may be applied between two checkpoints, in MiB: a restart replays no more than about twice that
-    /// [default: 64].
+    /// [default: 32].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=64 * 1024))]
     checkpoint_mib: Option<u64>,
     /// How much log is kept for other members that lack it, in MiB; who lacks more gets a snapshot [default: 64].
