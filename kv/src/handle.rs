@@ -158,6 +158,14 @@ pub struct Status {
     pub is_suspect: bool,
 }
 
+impl Status {
+    /// How many entries a replica lacks on its disk, as its writer knows it.
+    #[must_use]
+    pub fn lag(&self, replica: &Follower) -> u64 {
+        self.end.offset.0.saturating_sub(replica.matched.0)
+    }
+}
+
 /// How far and how full everything is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {

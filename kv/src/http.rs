@@ -39,10 +39,7 @@ use crate::door::{Count, Door};
 use crate::error::ServerError;
 use crate::handle::NodeHandle;
 use crate::net::{Admits, Came, Listener, Speaks};
-use crate::server;
-
-/// No request takes longer, whatever its client says: its body has to arrive within that, too.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(65);
+use crate::server::{self, REQUEST_TIME_MAX};
 
 /// What the handlers know.
 #[derive(Clone, Debug)]
@@ -56,10 +53,12 @@ struct Face {
 }
 
 impl Face {
-    /// A client's session with the rest of the cluster.
-    fn session(&self) -> Client {
-        self.client
-            .sibling(self.sessions.fetch_add(1, Ordering::Relaxed))
+    /// A client's session with the rest of the cluster, for one request.
+    fn session(&self, deadline: Duration) -> Client {
+        let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let mut client = self.client.sibling(number);
+        client.set_timeout(deadline);
+        client
     }
 }
 

@@ -248,10 +248,8 @@ impl Standing {
             let peer = Peer {
                 replica: follower.node.0,
             };
-            let matched = follower.matched.0;
-            self.matched.get_or_create(&peer).set(matched);
-            let lag = status.end.offset.0.saturating_sub(matched);
-            self.lag.get_or_create(&peer).set(lag);
+            self.matched.get_or_create(&peer).set(follower.matched.0);
+            self.lag.get_or_create(&peer).set(status.lag(follower));
         }
     }
 }

@@ -26,6 +26,8 @@ mod network;
 #[cfg(not(feature = "net"))]
 #[path = "server/open.rs"]
 mod network;
+#[cfg(feature = "http")]
+pub(crate) use network::REQUEST_TIME_MAX;
 
 #[cfg(test)]
 pub(crate) mod scripted;

@@ -9,7 +9,7 @@ use kv::access::Access;
 use kv::client::{Client, ReplicaChoice};
 use kv::error::{Fail, Outcome};
 use kv::handle::{ClusterMap, Status};
-use kv_core::{Fencing, NodeId, Offset, slot_of};
+use kv_core::{Fencing, NodeId, slot_of};
 use serde_json::{Value, json};
 
 use super::arguments::{self, Credentials, Target};
@@ -234,9 +234,8 @@ fn lags(nodes: &[Seen]) -> BTreeMap<NodeId, u64> {
     let statuses = nodes.iter().filter_map(|node| node.status.as_ref());
     let writers = statuses.filter(|status| status.writer_of.is_some());
     let of_each = writers.flat_map(|status| {
-        let lag = |matched: Offset| status.end.offset.0.saturating_sub(matched.0);
         let followers = status.gauges.followers.iter();
-        followers.map(move |each| (each.node, lag(each.matched)))
+        followers.map(|each| (each.node, status.lag(each)))
     });
     of_each.collect()
 }

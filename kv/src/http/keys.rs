@@ -18,8 +18,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use kv_core::limits::VALUE_BYTES_MAX;
@@ -45,12 +46,24 @@ pub(super) struct Asked {
     timeout: Option<String>,
 }
 
-/// What was asked, understood.
+/// What was asked, understood: the path, the query and the headers.
 #[derive(Debug)]
-struct Wanted {
+pub(super) struct Wanted {
+    key: Bytes,
     level: Level,
     token: Option<(ShardId, Version)>,
     deadline: Duration,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = Wrong;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Wrong> {
+        let key = key_of(&parts.uri)?;
+        let query = Query::from_request_parts(parts, state).await;
+        let Query(asked) = query.map_err(|rejection| Wrong(rejection.body_text()))?;
+        understand(key, asked, &parts.headers)
+    }
 }
 
 /// Why a request was not understood: nothing happened.
@@ -62,31 +75,15 @@ impl IntoResponse for Wrong {
     }
 }
 
-pub(super) async fn read(
-    State(face): State<Face>,
-    uri: Uri,
-    query: Result<Query<Asked>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Wrong> {
-    let key = key_of(&uri)?;
-    let wanted = understand(query, &headers)?;
-    let outcome = face.read(key, &wanted).await;
-    Ok(match outcome {
-        Outcome::Ok(read) => found(read),
-        Outcome::Fail(fail) => failed(&fail),
-        Outcome::Info(unsure) => unknown(&unsure),
-    })
+pub(super) async fn read(State(face): State<Face>, wanted: Wanted) -> Response {
+    answered(face.read(wanted).await, found)
 }
 
 pub(super) async fn write(
     State(face): State<Face>,
-    uri: Uri,
-    query: Result<Query<Asked>, QueryRejection>,
-    headers: HeaderMap,
+    wanted: Wanted,
     value: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Wrong> {
-    let key = key_of(&uri)?;
-    let wanted = understand(query, &headers)?;
     let value = match value {
         Ok(value) => value,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -96,40 +93,37 @@ pub(super) async fn write(
         Err(rejection) => return Err(Wrong(rejection.body_text())),
     };
     check_value(&value).map_err(|error| Wrong(error.to_string()))?;
-    Ok(written(
-        face.write(Request::Set { key, value }, &wanted).await,
-    ))
+    Ok(answered(face.write(wanted, Some(value)).await, written))
 }
 
-pub(super) async fn delete(
-    State(face): State<Face>,
-    uri: Uri,
-    query: Result<Query<Asked>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Wrong> {
-    let key = key_of(&uri)?;
-    let wanted = understand(query, &headers)?;
-    Ok(written(face.write(Request::Delete { key }, &wanted).await))
+pub(super) async fn delete(State(face): State<Face>, wanted: Wanted) -> Response {
+    answered(face.write(wanted, None).await, written)
 }
 
 impl Face {
     /// Asks this node, and where it is another's, the one that serves it.
-    async fn read(&self, key: Bytes, wanted: &Wanted) -> Outcome<Read> {
+    async fn read(&self, wanted: Wanted) -> Outcome<Read> {
+        let Wanted {
+            key,
+            level,
+            token: session,
+            deadline,
+        } = wanted;
         let request = Request::Get {
             key: key.clone(),
-            level: wanted.level,
-            token: wanted.token.map(|(_, version)| version),
+            level,
+            token: session.map(|(_, version)| version),
         };
         if let Answer::Value {
             value,
             version,
             token,
             shard,
-        } = self.node.request(request, wanted.deadline).await
+        } = self.node.request(request, deadline).await
         {
             // A token of another shard says nothing about this one.
-            let is_of_session = wanted.token.is_none_or(|(of, _)| of == shard);
-            if is_of_session || wanted.level != Level::Replica {
+            let is_of_session = session.is_none_or(|(of, _)| of == shard);
+            if is_of_session || level != Level::Replica {
                 return Outcome::Ok(Read {
                     value,
                     version,
@@ -140,16 +134,24 @@ impl Face {
             }
         }
         // A read has no effect: whatever it was refused for, another node may answer.
-        let mut client = self.session();
-        client.set_timeout(wanted.deadline);
-        if let Some((shard, version)) = wanted.token {
+        let mut client = self.session(deadline);
+        if let Some((shard, version)) = session {
             client.resume(shard, version);
         }
-        client.get(key, wanted.level).await
+        client.get(key, level).await
     }
 
-    async fn write(&self, request: Request, wanted: &Wanted) -> Outcome<Written> {
-        match self.node.request(request.clone(), wanted.deadline).await {
+    /// Gives a key a value, or takes it away: at this node, and where it is another's, at the one that serves it.
+    async fn write(&self, wanted: Wanted, value: Option<Bytes>) -> Outcome<Written> {
+        let Wanted { key, deadline, .. } = wanted;
+        let request = match value.clone() {
+            Some(value) => Request::Set {
+                key: key.clone(),
+                value,
+            },
+            None => Request::Delete { key: key.clone() },
+        };
+        match self.node.request(request, deadline).await {
             Answer::Written { version, shard } => Outcome::Ok(Written {
                 version,
                 shard,
@@ -160,11 +162,10 @@ impl Face {
             }),
             // It certainly did not happen here (R19).
             Answer::Refused(_) => {
-                let mut client = self.session();
-                client.set_timeout(wanted.deadline);
-                match request {
-                    Request::Set { key, value } => client.set(key, value).await,
-                    Request::Delete { key } | Request::Get { key, .. } => client.delete(key).await,
+                let mut client = self.session(deadline);
+                match value {
+                    Some(value) => client.set(key, value).await,
+                    None => client.delete(key).await,
                 }
             }
         }
@@ -180,11 +181,7 @@ fn key_of(uri: &Uri) -> Result<Bytes, Wrong> {
 }
 
 /// Reads the query and the headers; what the query says counts more.
-fn understand(
-    query: Result<Query<Asked>, QueryRejection>,
-    headers: &HeaderMap,
-) -> Result<Wanted, Wrong> {
-    let Query(asked) = query.map_err(|rejection| Wrong(rejection.body_text()))?;
+fn understand(key: Bytes, asked: Asked, headers: &HeaderMap) -> Result<Wanted, Wrong> {
     let header = |name: &str| -> Result<Option<String>, Wrong> {
         let value = headers.get(name).map(|value| value.to_str());
         let value = value.transpose();
@@ -195,6 +192,7 @@ fn understand(
     let token = asked.token.or(header("kv-token")?);
     let timeout = asked.timeout.or(header("kv-timeout")?);
     Ok(Wanted {
+        key,
         level: level.map_or(Ok(Level::Lease), |name| level_named(&name))?,
         token: token.map(|text| token_of(&text)).transpose()?,
         deadline: timeout.map_or(Ok(DEADLINE_DEFAULT), |text| deadline_of(&text))?,
@@ -269,23 +267,26 @@ fn found(read: Read) -> Response {
     }
 }
 
-fn written(outcome: Outcome<Written>) -> Response {
+fn written(written: Written) -> Response {
+    let Written {
+        version,
+        shard,
+        node,
+    } = written;
+    let body = json!({
+        "outcome": "ok",
+        "version": { "epoch": version.epoch.0, "offset": version.offset.0 },
+        "shard": shard.0,
+        "node": node.0,
+        "token": token_text(shard, version),
+    });
+    let headers = answer_headers(Some(version), shard, version, node);
+    (headers, as_json(StatusCode::OK, &body)).into_response()
+}
+
+fn answered<T>(outcome: Outcome<T>, done: impl FnOnce(T) -> Response) -> Response {
     match outcome {
-        Outcome::Ok(Written {
-            version,
-            shard,
-            node,
-        }) => {
-            let body = json!({
-                "outcome": "ok",
-                "version": { "epoch": version.epoch.0, "offset": version.offset.0 },
-                "shard": shard.0,
-                "node": node.0,
-                "token": token_text(shard, version),
-            });
-            let headers = answer_headers(Some(version), shard, version, node);
-            (headers, as_json(StatusCode::OK, &body)).into_response()
-        }
+        Outcome::Ok(result) => done(result),
         Outcome::Fail(fail) => failed(&fail),
         Outcome::Info(unsure) => unknown(&unsure),
     }

@@ -11,7 +11,7 @@ use crate::handle::{ClusterMap, Status};
 
 /// Whether the driver turns.
 pub(super) async fn health(State(face): State<Face>) -> Response {
-    match face.status().await {
+    match face.node.status_soon().await {
         Some(_) => "ok\n".into_response(),
         None => not_well("the node does not answer, or has stopped"),
     }
@@ -43,15 +43,9 @@ pub(super) async fn info(State(face): State<Face>) -> Response {
     let body = json!({
         "node": face.node.node.0,
         "cluster": cluster(&face.node.cluster()),
-        "status": face.status().await.as_ref().map(status),
+        "status": face.node.status_soon().await.as_ref().map(status),
     });
     as_json(StatusCode::OK, &body)
-}
-
-impl Face {
-    async fn status(&self) -> Option<Status> {
-        self.node.status_soon().await
-    }
 }
 
 fn cluster(map: &ClusterMap) -> Value {
@@ -80,8 +74,12 @@ fn cluster(map: &ClusterMap) -> Value {
 fn status(status: &Status) -> Value {
     let gauges = &status.gauges;
     let followers = gauges.followers.iter().map(|follower| {
-        let lag = status.end.offset.0.saturating_sub(follower.matched.0);
-        json!({ "node": follower.node.0, "matched": follower.matched.0, "committed": follower.committed.0, "lag": lag })
+        json!({
+            "node": follower.node.0,
+            "matched": follower.matched.0,
+            "committed": follower.committed.0,
+            "lag": status.lag(follower),
+        })
     });
     json!({
         "shard": status.shard.map(|shard| shard.0),

@@ -30,6 +30,9 @@ const HEAD_BYTES_MAX: u32 = 16 * 1024;
 /// How long a request may take beside what the node itself may take with it: to arrive, and for its answer.
 const TRAVEL_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// No client's request takes longer, whatever it says: its body has to arrive within that, too.
+pub(crate) const REQUEST_TIME_MAX: Duration = DEADLINE_MAX.saturating_add(TRAVEL_TIME_MAX);
+
 pub(super) async fn serving(
     address: SocketAddr,
     listen: &str,
@@ -55,7 +58,7 @@ pub(super) async fn serving(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(door.limits.requests_per_connection)
         .http2_max_header_list_size(HEAD_BYTES_MAX)
-        .add_service(Gate::for_clients(kv, door, DEADLINE_MAX + TRAVEL_TIME_MAX))
+        .add_service(Gate::for_clients(kv, door, REQUEST_TIME_MAX))
         .add_service(Gate::for_clients(
             health::reflection(),
             door,
