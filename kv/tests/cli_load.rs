@@ -126,25 +126,16 @@ fn make_stale(events: &mut [Event]) {
     events[at].version = None;
 }
 
+/// A short run in which every key is met often.
+const FEW_KEYS: [&str; 6] = ["--keys", "20", "--clients", "8", "--duration", "1s"];
+
 #[test]
 fn what_a_cluster_answers_under_load_is_recorded_and_a_stale_value_in_it_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(&folder.path().join("cluster"));
     let file = folder.path().join("history.jsonl");
-    let run = [
-        "--keys",
-        "20",
-        "--clients",
-        "8",
-        "--duration",
-        "1s",
-        "--json",
-    ];
-    let run = [
-        &run[..],
-        &["--seed", "7", "--record", file.to_str().unwrap()],
-    ]
-    .concat();
+    let more = ["--json", "--seed", "7", "--record", file.to_str().unwrap()];
+    let run = [&FEW_KEYS[..], &more].concat();
     for _ in 0..2 {
         // The second time, the keys hold what the first run has left.
         let report = json(&cluster.run(&run));
@@ -173,17 +164,8 @@ fn replica_reads_are_recorded_with_the_token_that_they_asked_with() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(&folder.path().join("cluster"));
     let file = folder.path().join("history.jsonl");
-    let run = [
-        "--keys",
-        "20",
-        "--clients",
-        "8",
-        "--duration",
-        "1s",
-        "--level",
-        "replica",
-    ];
-    cluster.run(&[&run[..], &["--record", file.to_str().unwrap()]].concat());
+    let more = ["--level", "replica", "--record", file.to_str().unwrap()];
+    cluster.run(&[&FEW_KEYS[..], &more].concat());
     let history = History::read(&file).unwrap();
     let is_tokened = |event: &&Event| event.kind == EventKind::Invoke && event.token.is_some();
     assert!(history.events().iter().filter(is_tokened).count() > 0);

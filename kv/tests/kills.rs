@@ -20,7 +20,7 @@ mod clients;
 #[path = "processes/served.rs"]
 mod served;
 
-use clients::{Clients, KEYS};
+use clients::{Clients, GUARANTEES, KEYS};
 use served::Served;
 
 const KILLS: u32 = 50;
@@ -31,16 +31,6 @@ const WRITES_PER_LIFE: usize = 13;
 /// The folder is looked at by `kv data stat` after one kill in so many.
 const KILLS_PER_LOOK: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a node of one member promises.
-const GUARANTEES: [Guarantee; 7] = [
-    Guarantee::NoLostWrite,
-    Guarantee::Linearizable,
-    Guarantee::ReadYourWrites,
-    Guarantee::MonotonicReads,
-    Guarantee::MonotonicWrites,
-    Guarantee::WritesFollowReads,
-    Guarantee::NoPhantom,
-];
 
 fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());

@@ -59,26 +59,46 @@ pub(crate) async fn start_on(
     cluster: &ClusterConfig,
     service: &Embedded,
 ) -> Node {
-    let id = NodeId(number);
-    let config = NodeConfig {
-        id,
+    let config = config(number, address, cluster, timing());
+    let transport = GrpcTransport::new(config.id, number);
+    let environment = environment(file_system, number, service, transport);
+    Node::start(config, environment).await.unwrap()
+}
+
+/// What is chosen about a node, all in memory.
+pub(crate) fn config(
+    number: u64,
+    address: &str,
+    cluster: &ClusterConfig,
+    timing: Timing,
+) -> NodeConfig {
+    NodeConfig {
+        id: NodeId(number),
         listen: address.to_owned(),
         advertise: address.to_owned(),
         cluster: cluster.clone(),
-        timing: timing(),
+        timing,
         wal: kv::wal::Options::default(),
         log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
         engine: kv::engine::EngineKind::Memory,
         store: kv::store::Options::default(),
         allow_kill: false,
-    };
-    let environment = Environment {
+    }
+}
+
+/// What a node runs in.
+pub(crate) fn environment(
+    file_system: Arc<dyn FileSystem>,
+    number: u64,
+    service: &Embedded,
+    transport: Arc<GrpcTransport>,
+) -> Environment {
+    Environment {
         file_system,
         coordination: Arc::new(service.clone()),
-        transport: GrpcTransport::new(id, number),
+        transport,
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
         events: Arc::new(NoEvents),
         seed: number,
-    };
-    Node::start(config, environment).await.unwrap()
+    }
 }

@@ -7,11 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv::access::Access;
 use kv::client::{Client, ClientOptions};
-use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::config::{ClusterConfig, Timing};
 use kv::coordination::embedded::Embedded;
 use kv::door::{Door, Limits};
-use kv::environment::{Clock, Environment};
-use kv::events::NoEvents;
 use kv::fs::memory::MemoryFileSystem;
 use kv::node::Node;
 use kv::security::{ClientFiles, Security, SecurityFiles, client_access};
@@ -19,13 +17,11 @@ use kv::transport::GrpcTransport;
 use kv_core::{Fencing, Level, NodeId};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 
-struct TestClock(tokio::time::Instant);
+#[allow(dead_code, reason = "nodes behind doors are started in another way")]
+#[path = "../cluster/nodes.rs"]
+mod open;
 
-impl Clock for TestClock {
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
+pub(crate) use open::free_addresses;
 
 fn timing() -> Timing {
     Timing {
@@ -111,15 +107,6 @@ pub(crate) fn write(path: &Path, content: &str) {
     std::fs::write(path, content).unwrap();
 }
 
-/// Ports that were free a moment ago.
-pub(crate) fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<_> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let addresses = listeners.iter().map(|it| it.local_addr().unwrap());
-    addresses.map(|address| address.to_string()).collect()
-}
-
 /// A node that runs.
 pub(crate) struct Guarded {
     #[allow(dead_code, reason = "not every test needs it")]
@@ -141,30 +128,14 @@ pub(crate) async fn start(files: &[SecurityFiles], limits: &Limits) -> Vec<Guard
     )
     .unwrap();
     let mut nodes = Vec::new();
-    for ((number, files), address) in (1..).zip(files).zip(free_addresses(count)) {
+    for ((number, files), address) in (1..).zip(files).zip(free_addresses(count as u64)) {
         let id = NodeId(number);
         let loaded = Security::load(files, id, count == 1).unwrap();
         let door = Door::secured(limits.clone(), loaded.security);
-        let config = NodeConfig {
-            id,
-            listen: address.clone(),
-            advertise: address.clone(),
-            cluster: cluster.clone(),
-            timing: timing(),
-            wal: kv::wal::Options::default(),
-            log_retain_bytes: kv::config::LOG_RETAIN_BYTES,
-            engine: kv::engine::EngineKind::Memory,
-            store: kv::store::Options::default(),
-            allow_kill: false,
-        };
-        let environment = Environment {
-            file_system: Arc::new(MemoryFileSystem::default()),
-            coordination: Arc::new(service.clone()),
-            transport: GrpcTransport::with_access(id, number, loaded.access),
-            clock: Arc::new(TestClock(tokio::time::Instant::now())),
-            events: Arc::new(NoEvents),
-            seed: number,
-        };
+        let config = open::config(number, &address, &cluster, timing());
+        let transport = GrpcTransport::with_access(id, number, loaded.access);
+        let disk = Arc::new(MemoryFileSystem::default());
+        let environment = open::environment(disk, number, &service, transport);
         let node = Node::start_behind(config, environment, door.clone());
         nodes.push(Guarded {
             node: node.await.unwrap(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use checker::{Event, EventKind, Function};
+use checker::{Event, EventKind, Function, Guarantee};
 use kv::client::{Client, ClientOptions};
 use kv::error::Outcome;
 use kv_core::{Level, NodeId, ShardId, Version};
@@ -14,6 +14,17 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+
+/// What they can be shown to have been kept, whatever was killed.
+pub(crate) const GUARANTEES: [Guarantee; 7] = [
+    Guarantee::NoLostWrite,
+    Guarantee::Linearizable,
+    Guarantee::ReadYourWrites,
+    Guarantee::MonotonicReads,
+    Guarantee::MonotonicWrites,
+    Guarantee::WritesFollowReads,
+    Guarantee::NoPhantom,
+];
 
 /// Few, so that each is written, deleted and read often.
 pub(crate) const KEYS: u64 = 10;

@@ -4,14 +4,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use checker::{Guarantee, History, Limits};
+use checker::{History, Limits};
 use kv::access::Access;
 use kv::client::Client;
 use kv::wire::Info;
 use kv_core::NodeId;
 use tokio::runtime::Runtime;
 
-use super::clients::Clients;
+use super::clients::{Clients, GUARANTEES};
 use super::served::{Served, free_address};
 use super::server::Server;
 
@@ -20,16 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(20);
 /// What was on its way when a writer was killed has arrived by then.
 const IN_FLIGHT: Duration = Duration::from_millis(100);
-/// What a shard promises whatever happens to its writer.
-const GUARANTEES: [Guarantee; 7] = [
-    Guarantee::NoLostWrite,
-    Guarantee::Linearizable,
-    Guarantee::ReadYourWrites,
-    Guarantee::MonotonicReads,
-    Guarantee::MonotonicWrites,
-    Guarantee::WritesFollowReads,
-    Guarantee::NoPhantom,
-];
 
 /// The cluster and its clients.
 pub(crate) struct Cluster {
