@@ -112,7 +112,8 @@ pub struct Store {
     applied: Applied,
     /// How far the engine has got.
     durable: Position,
-    poisoned: bool,
+    /// What it was that made it useless.
+    poisoned: Option<String>,
 }
 
 impl Store {
@@ -138,7 +139,7 @@ impl Store {
             frozen: None,
             applied: durable.applied(),
             durable,
-            poisoned: false,
+            poisoned: None,
         })
     }
 
@@ -168,11 +169,12 @@ impl Store {
         let mut last = self.applied.version.offset;
         for entry in &batch.entries {
             if entry.version.offset != last.next() {
-                self.poisoned = true;
-                return Err(StoreError::Gap {
+                let gap = StoreError::Gap {
                     starts: entry.version.offset,
                     applied: last,
-                });
+                };
+                self.poisoned = Some(gap.to_string());
+                return Err(gap);
             }
             last = entry.version.offset;
         }
@@ -367,9 +369,9 @@ impl Store {
     }
 
     fn refuse_if_poisoned(&self) -> Result<(), StoreError> {
-        match self.poisoned {
-            true => Err(EngineError::Poisoned.into()),
-            false => Ok(()),
+        match self.poisoned.clone() {
+            Some(first) => Err(EngineError::Poisoned { first }.into()),
+            None => Ok(()),
         }
     }
 }

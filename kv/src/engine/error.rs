@@ -8,8 +8,11 @@ use super::EngineKind;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// An earlier call failed; only reopening helps.
-    #[error("the engine is poisoned by an earlier error; restart the node to reopen it")]
-    Poisoned,
+    #[error("the engine is poisoned by an earlier error; restart the node to reopen it: {first}")]
+    Poisoned {
+        /// What that call said. Whoever asks next may be the one who is heard.
+        first: String,
+    },
     /// The file system failed.
     #[error("cannot {doing}: {source}")]
     Io {

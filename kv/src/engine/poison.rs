@@ -1,19 +1,19 @@
 //! After an error an engine is not asked again: what it holds in memory may be ahead of the disk, or behind it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use super::EngineError;
 
-/// Whether an earlier call failed.
+/// Whether an earlier call failed, and of what.
 #[derive(Debug, Default)]
 pub(super) struct Poison {
-    is_poisoned: AtomicBool,
+    first: OnceLock<String>,
 }
 
 impl Poison {
     /// Whether an earlier call failed.
     pub(super) fn is_poisoned(&self) -> bool {
-        self.is_poisoned.load(Ordering::Acquire)
+        self.first.get().is_some()
     }
 
     /// Does the work, unless an earlier one failed; if this one does, it is the last.
@@ -21,13 +21,12 @@ impl Poison {
         &self,
         work: impl FnOnce() -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        if self.is_poisoned() {
-            return Err(EngineError::Poisoned);
+        if let Some(first) = self.first.get() {
+            let first = first.clone();
+            return Err(EngineError::Poisoned { first });
         }
-        let result = work();
-        if result.is_err() {
-            self.is_poisoned.store(true, Ordering::Release);
-        }
-        result
+        work().inspect_err(|error| {
+            let _ = self.first.set(error.to_string());
+        })
     }
 }

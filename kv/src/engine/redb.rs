@@ -18,7 +18,7 @@ use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
@@ -39,6 +39,8 @@ pub(super) struct RedbEngine {
     name: String,
     file: Arc<dyn File>,
     poison: Poison,
+    /// What failed first in the file.
+    failure: Arc<OnceLock<String>>,
     /// Taken out, to be closed where a panic ends.
     database: Option<Database>,
     snapshot: RwLock<Option<Snapshot>>,
@@ -63,7 +65,13 @@ impl RedbEngine {
             let emptied = file.set_len(0);
             emptied.map_err(failed("empty an unfinished file of the engine"))?;
         }
-        let database = attempt(name, || create(options, &file, is_new))?;
+        let blocks = attempt(name, || open_blocks(&file, is_new))?;
+        let failure = blocks.failure();
+        let database = attempt(name, || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(usize::try_from(options.cache_bytes).unwrap_or(usize::MAX));
+            Ok(builder.create_with_backend(blocks)?)
+        })?;
         // Before the name: once there is a file of that name, it has the table in it.
         let snapshot = attempt(name, || first_snapshot(&database))?;
         if is_new {
@@ -77,6 +85,7 @@ impl RedbEngine {
             name: name.to_owned(),
             file,
             poison: Poison::default(),
+            failure,
             database: Some(database),
             snapshot: RwLock::new(Some(snapshot)),
         })
@@ -84,7 +93,15 @@ impl RedbEngine {
 
     /// Works with redb, unless it failed before.
     fn attempt<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, EngineError> {
-        self.poison.guard(|| attempt(&self.name, work))
+        self.poison
+            .guard(|| match (attempt(&self.name, work), self.failure.get()) {
+                // redb told somebody else of it, who may not be heard first.
+                (Err(error), Some(first)) if is_after_another(&error) => {
+                    let first = first.clone();
+                    Err(EngineError::Poisoned { first })
+                }
+                (result, _) => result,
+            })
     }
 
     /// What readers see. Held as long as a reader is at work, so that none of them is the last to let it go.
@@ -121,9 +138,7 @@ impl RedbEngine {
     }
 }
 
-fn create(options: Options, file: &Arc<dyn File>, is_new: bool) -> Result<Database, redb::Error> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(usize::try_from(options.cache_bytes).unwrap_or(usize::MAX));
+fn open_blocks(file: &Arc<dyn File>, is_new: bool) -> Result<Blocks, redb::Error> {
     let blocks = Blocks::open(Arc::clone(file))?;
     if !is_new && blocks.len()? == 0 {
         // redb would begin anew, and what was there would be gone without a word.
@@ -131,7 +146,12 @@ fn create(options: Options, file: &Arc<dyn File>, is_new: bool) -> Result<Databa
             "it has lost all that was in it".to_owned(),
         ));
     }
-    Ok(builder.create_with_backend(blocks)?)
+    Ok(blocks)
+}
+
+/// Whether redb says only that an earlier call failed.
+fn is_after_another(error: &EngineError) -> bool {
+    matches!(error, EngineError::Redb { source, .. } if matches!(**source, redb::Error::PreviousIo))
 }
 
 /// What is there at first, which takes a table.

@@ -105,7 +105,7 @@ impl World {
             }
             if engine.write(changes).is_err() {
                 let again = engine.write(Vec::new());
-                assert!(matches!(again, Err(EngineError::Poisoned)));
+                assert!(matches!(again, Err(EngineError::Poisoned { .. })));
                 self.other = Some(next);
                 return false;
             }

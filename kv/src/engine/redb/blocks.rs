@@ -13,13 +13,12 @@
 //! Block 0 is the exception. It holds redb's header, which redb writes in place and checks itself, by two slots and a byte that says
 //! which of them counts. That byte is the only one that nothing checks.
 //!
-//! After a failed write or sync nothing more is done to the file: the kernel may have dropped the pages.
+//! After a failed call nothing more is done to the file: the kernel may have dropped the pages.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::StorageBackend;
 
@@ -41,7 +40,7 @@ pub(super) struct DamagedBlock {
 /// The file as redb sees it.
 pub(super) struct Blocks {
     file: Arc<dyn File>,
-    has_failed: AtomicBool,
+    failure: Arc<OnceLock<String>>,
     sums: Mutex<Sums>,
 }
 
@@ -109,7 +108,7 @@ impl Blocks {
         }
         Ok(Self {
             file,
-            has_failed: AtomicBool::new(false),
+            failure: Arc::default(),
             sums: Mutex::new(sums),
         })
     }
@@ -119,16 +118,19 @@ impl Blocks {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the file, unless an earlier change failed.
-    fn change(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        if self.has_failed.load(Ordering::Acquire) {
-            return Err(io::Error::other("an earlier write to the file has failed"));
+    /// What failed first. redb tells that to one caller, and all others only that something did.
+    pub(super) fn failure(&self) -> Arc<OnceLock<String>> {
+        Arc::clone(&self.failure)
+    }
+
+    /// Works with the file, unless an earlier call failed.
+    fn attempt(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if let Some(first) = self.failure.get() {
+            return Err(io::Error::other(format!("an earlier call failed: {first}")));
         }
-        let result = work();
-        if result.is_err() {
-            self.has_failed.store(true, Ordering::Release);
-        }
-        result
+        work().inspect_err(|error| {
+            let _ = self.failure.set(error.to_string());
+        })
     }
 
     /// Checks whole blocks, the first of which begins at that byte.
@@ -211,19 +213,21 @@ impl StorageBackend for Blocks {
         let is_whole = offset.is_multiple_of(BLOCK_BYTES) && end.is_multiple_of(BLOCK_BYTES);
         // Of block 0 alone redb reads less than the whole.
         assert!(is_whole || end <= BLOCK_BYTES, "redb reads whole pages");
-        for part in parts(offset..end) {
-            let buffer = &mut out[(part.start - offset) as usize..(part.end - offset) as usize];
-            let count = self.file.read_at(physical(part.start), buffer)?;
-            if count < buffer.len() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+        self.attempt(|| {
+            for part in parts(offset..end) {
+                let buffer = &mut out[(part.start - offset) as usize..(part.end - offset) as usize];
+                let count = self.file.read_at(physical(part.start), buffer)?;
+                if count < buffer.len() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.check(part.start, buffer)?;
             }
-            self.check(part.start, buffer)?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|| {
+        self.attempt(|| {
             self.file.set_len(physical_len(len))?;
             self.sums().resize(len.div_ceil(BLOCK_BYTES));
             Ok(())
@@ -231,7 +235,7 @@ impl StorageBackend for Blocks {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.change(|| {
+        self.attempt(|| {
             self.sums().write(self.file.as_ref())?;
             self.file.sync_now()
         })
@@ -241,7 +245,7 @@ impl StorageBackend for Blocks {
         let end = offset + data.len() as u64;
         let is_whole = offset.is_multiple_of(BLOCK_BYTES) && end.is_multiple_of(BLOCK_BYTES);
         assert!(is_whole || end <= BLOCK_BYTES, "redb writes whole pages");
-        self.change(|| {
+        self.attempt(|| {
             for part in parts(offset..end) {
                 let bytes = &data[(part.start - offset) as usize..(part.end - offset) as usize];
                 self.file.write_at(physical(part.start), bytes)?;
