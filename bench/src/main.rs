@@ -20,7 +20,7 @@ use processes::Process;
 
 /// The same allocator as the store's own program has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 #[command(about = "Measures the store beside others.")]

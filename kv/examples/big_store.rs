@@ -19,7 +19,7 @@ use load::{Plan, overwrite};
 
 /// As in the program: glibc's keeps what was freed on one thread from being used on another, some hundred MB in the end.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What there may be beside the cache.
 const BESIDE_BYTES_MAX: u64 = 200_000_000;

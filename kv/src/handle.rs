@@ -15,9 +15,11 @@ use crate::fs::File;
 use crate::metrics::{self, Metrics};
 
 mod places;
+mod shown;
 
 use places::{Place, Places};
 pub use places::{REQUEST_BYTES_MAX, REQUESTS_MAX, Room};
+pub use shown::fencing;
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,21 @@ pub enum Answer {
     Refused(Refusal),
     /// Nobody knows yet whether it happened (`info`). Reads never end like this.
     Unknown,
+}
+
+/// An answer, and the room that it takes until it has gone out.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The answer.
+    pub answer: Answer,
+    /// To be held until then; a small one takes none.
+    pub room: Option<Room>,
+}
+
+impl From<Answer> for Answered {
+    fn from(answer: Answer) -> Self {
+        Self { answer, room: None }
+    }
 }
 
 /// Why a request was definitely refused.
@@ -228,17 +245,21 @@ pub enum Ask {
 /// client that goes away does not make room for another one before the driver is rid of its request.
 #[derive(Debug)]
 pub struct ReplyTo {
-    sender: oneshot::Sender<Answer>,
+    sender: oneshot::Sender<Answered>,
+    places: Places,
     _place: Place,
 }
 
 impl ReplyTo {
-    /// Answers.
+    /// Answers; where there is no room for the answer, that the node is busy.
     ///
     /// # Errors
     /// Gives the answer back where nobody waits for it any more.
     pub fn send(self, answer: Answer) -> Result<(), Answer> {
-        self.sender.send(answer)
+        let answered = self.places.answered(answer);
+        self.sender
+            .send(answered)
+            .map_err(|answered| answered.answer)
     }
 }
 
@@ -315,40 +336,41 @@ impl NodeHandle {
     /// Asks the node and waits for the answer, at most a little longer than the deadline.
     ///
     /// There is no waiting for a place: a node that has its hands full says so. What the driver never got is refused; what it got and does not answer is `Unknown`, for a write.
-    pub async fn request(&self, request: Request, deadline: Duration) -> Answer {
+    pub async fn request(&self, request: Request, deadline: Duration) -> Answered {
         let (operation, asked) = (metrics::operation(&request), Instant::now());
-        let answer = self.request_unmeasured(request, deadline).await;
-        self.metrics.answered(operation, &answer, asked.elapsed());
-        answer
+        let answered = self.request_unmeasured(request, deadline).await;
+        let answer = &answered.answer;
+        self.metrics.answered(operation, answer, asked.elapsed());
+        answered
     }
 
-    async fn request_unmeasured(&self, request: Request, deadline: Duration) -> Answer {
+    async fn request_unmeasured(&self, request: Request, deadline: Duration) -> Answered {
         let unanswered = match &request {
             Request::Get { .. } => Answer::Refused(Refusal::TryAgain),
             Request::Set { .. } | Request::Delete { .. } => Answer::Unknown,
         };
         let Some(place) = self.places.take(&request) else {
-            return Answer::Refused(Refusal::Busy);
+            return Answer::Refused(Refusal::Busy).into();
         };
         let (sender, answer) = oneshot::channel();
         let reply = ReplyTo {
             sender,
+            places: self.places.clone(),
             _place: place,
         };
         match self.asks.try_send(Ask::Request(request, deadline, reply)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Answer::Refused(Refusal::Busy),
+            Err(TrySendError::Full(_)) => return Answer::Refused(Refusal::Busy).into(),
             // The node is stopping: it never reached the log.
-            Err(TrySendError::Closed(_)) => return Answer::Refused(Refusal::TryAgain),
+            Err(TrySendError::Closed(_)) => return Answer::Refused(Refusal::TryAgain).into(),
         }
         match tokio::time::timeout(deadline + ANSWER_GRACE, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => unanswered,
+            Ok(Ok(answered)) => answered,
+            Ok(Err(_)) | Err(_) => unanswered.into(),
         }
     }
 
-    /// Room for an answer with so many bytes of value: to be held until it has gone out. `None` where there is none; `Some(None)` where
-    /// it needs none.
+    /// Room for an answer of another node that goes out through this one: nothing else where there is none.
     #[must_use]
     pub fn room(&self, value_bytes: usize) -> Option<Option<Room>> {
         self.places.room(value_bytes)
@@ -363,7 +385,7 @@ impl NodeHandle {
 
     /// What can be measured of the node, as text for Prometheus.
     pub async fn metrics(&self) -> String {
-        let status = self.status(false).await;
+        let status = self.status_soon().await;
         self.metrics.render(status.as_ref())
     }
 
@@ -427,6 +449,12 @@ impl NodeHandle {
         let (left, leaving) = oneshot::channel();
         self.ask(Ask::Leave(left)).await;
         let _ = leaving.await; // An error means that it has stopped, which is as good.
+    }
+
+    /// The cluster as the node knows it, now and from now on.
+    #[must_use]
+    pub fn cluster_as_it_changes(&self) -> watch::Receiver<ClusterMap> {
+        self.cluster.clone()
     }
 
     /// The cluster as the node knows it now.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -38,7 +39,7 @@ use crate::client::Client;
 use crate::door::{Count, Door};
 use crate::error::ServerError;
 use crate::handle::NodeHandle;
-use crate::net::{Admits, Came, Listener, Speaks};
+use crate::net::{Admits, Came, Listener, Speaks, hold_room};
 use crate::server::{self, REQUEST_TIME_MAX};
 
 /// What the handlers know.
@@ -123,6 +124,9 @@ fn routes(face: Face, door: Door) -> Router {
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", PATHS)
         })
+        .layer(middleware::map_response(async |answer: Response| {
+            hold_room(answer, Body::new)
+        }))
         .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,

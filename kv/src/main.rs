@@ -9,7 +9,7 @@ use clap::Parser as _;
 
 /// The system's allocator keeps what one thread freed from the others: some hundred megabytes with a large store.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse(); // Says what is wrong and exits with 2 where something is.

@@ -124,7 +124,8 @@ async fn node_behind_a_gate() -> (Node, Arc<Gate>) {
 
 async fn set(node: &NodeHandle, key: usize, deadline: Duration) -> Answer {
     let (key, value) = (key.to_string().into(), Bytes::from_static(b"value"));
-    node.request(Request::Set { key, value }, deadline).await
+    let answered = node.request(Request::Set { key, value }, deadline);
+    answered.await.answer
 }
 
 async fn is_there(node: &NodeHandle, key: usize) -> bool {
@@ -133,7 +134,7 @@ async fn is_there(node: &NodeHandle, key: usize) -> bool {
         level: Level::Quorum,
         token: None,
     };
-    match node.request(get, LONG).await {
+    match node.request(get, LONG).await.answer {
         Answer::Value { value, .. } => value.is_some(),
         other => panic!("{other:?}"),
     }

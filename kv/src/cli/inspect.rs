@@ -8,8 +8,8 @@ use clap::Args;
 use kv::access::Access;
 use kv::client::{Client, ReplicaChoice};
 use kv::error::{Fail, Outcome};
-use kv::handle::{ClusterMap, Status};
-use kv_core::{Fencing, NodeId, slot_of};
+use kv::handle::{ClusterMap, Status, fencing};
+use kv_core::{NodeId, slot_of};
 use serde_json::{Value, json};
 
 use super::arguments::{self, Credentials, Target};
@@ -138,7 +138,7 @@ pub(super) fn describe(map: &ClusterMap, nodes: &[Seen], json: bool) -> String {
             .iter()
             .map(|node| node_json(map, &lags, node))
             .collect();
-        return json!({ "nodes": nodes, "shards": shards_json(map) }).to_string();
+        return json!({ "nodes": nodes, "shards": map.shards_as_json() }).to_string();
     }
     let lags = lags(nodes);
     let nodes: Vec<_> = nodes
@@ -163,7 +163,7 @@ pub(super) fn describe(map: &ClusterMap, nodes: &[Seen], json: bool) -> String {
 /// The shards of a map, for people.
 pub(super) fn shard_table(map: &ClusterMap) -> String {
     let headings = [
-        "SHARD", "EPOCH", "WRITER", "MEMBERS", "QUORUM", "SLOTS", "FENCING",
+        "SHARD", "EPOCH", "WRITER", "VOTERS", "QUORUM", "SLOTS", "FENCING",
     ];
     let rows: Vec<Vec<String>> = map
         .shards
@@ -181,22 +181,6 @@ pub(super) fn shard_table(map: &ClusterMap) -> String {
         })
         .collect();
     show::table(&headings, &rows)
-}
-
-fn shards_json(map: &ClusterMap) -> Vec<Value> {
-    let shard = map.shards.iter().map(|(id, view)| {
-        let slots = view.slots.iter().map(|range| [range.start(), range.end()]);
-        json!({
-            "shard": id.0,
-            "epoch": view.epoch.0,
-            "writer": view.writer.map(|writer| writer.0),
-            "members": view.voters.iter().map(|voter| voter.0).collect::<Vec<_>>(),
-            "write_quorum": view.write_quorum,
-            "slots": slots.collect::<Vec<_>>(),
-            "fencing": fencing(view.fencing),
-        })
-    });
-    shard.collect()
 }
 
 /// What a node is, as far as it says so itself; else as far as the map does.
@@ -279,13 +263,6 @@ fn node_json(map: &ClusterMap, lags: &BTreeMap<NodeId, u64>, node: &Seen) -> Val
         }
     }
     line
-}
-
-fn fencing(fencing: Fencing) -> &'static str {
-    match fencing {
-        Fencing::Epoch => "epoch",
-        Fencing::None => "none",
-    }
 }
 
 fn join<T: ToString>(items: impl Iterator<Item = T>) -> String {

@@ -6,8 +6,10 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use kv::agent::AgentState;
+use kv::config::ClusterConfig;
 use kv::events::{Event, Events};
-use kv_core::NodeId;
+use kv::handle::{self, ClusterMap};
+use kv_core::{Fencing, NodeId};
 use tokio::sync::watch;
 use tracing::{debug, error, info, trace, warn};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -251,5 +253,38 @@ pub(super) async fn follow_agent(node: NodeId, mut state: watch::Receiver<AgentS
         if state.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Warns where the shard of a node is of another shape than the node was told: a shard keeps the one that it was placed with.
+pub(super) async fn follow_shape(
+    node: NodeId,
+    mut map: watch::Receiver<ClusterMap>,
+    told: ClusterConfig,
+) {
+    let of_node = |map: &ClusterMap| {
+        let mut shards = map.shards.iter();
+        let (shard, view) = shards.find(|(_, view)| view.voters.contains(&node))?;
+        Some((*shard, view.clone()))
+    };
+    let Ok(placed) = map.wait_for(|map| of_node(map).is_some()).await else {
+        return;
+    };
+    let Some((shard, view)) = of_node(&placed) else {
+        return;
+    };
+    let has = (view.voters.len(), view.write_quorum, view.fencing);
+    let wanted = (told.replication_factor, told.write_quorum, told.fencing);
+    if has != wanted {
+        let text = |(n, q, fencing): (usize, usize, Fencing)| {
+            format!("N = {n}, Q = {q}, fencing = {}", handle::fencing(fencing))
+        };
+        warn!(
+            node = node.0,
+            shard = shard.0,
+            "the shard keeps what it was set up with, {}; that this node was started with {} has no effect",
+            text(has),
+            text(wanted)
+        );
     }
 }

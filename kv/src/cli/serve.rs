@@ -18,6 +18,7 @@ use kv::quantity::Size;
 use kv::security::Security;
 use kv_core::NodeId;
 use tokio::sync::watch;
+use tracing::{info, warn};
 
 use super::arguments::{self, seed};
 use super::settings::{Coordination, Overrides, Settings};
@@ -137,6 +138,8 @@ impl Serve {
         let environment = environment_for_serve(&folder, &config, &service, loaded.access, seed())?;
         let mut node = Node::start_behind(config.clone(), environment, door.clone()).await?;
         tokio::spawn(log::follow_agent(config.id, node.agent_state()));
+        let map = node.handle().cluster_as_it_changes();
+        tokio::spawn(log::follow_shape(config.id, map, config.cluster.clone()));
         let (id, address, data) = (config.id, &config.advertise, data.display());
         let http = match valid.http {
             Some(listen) => Some(serve_http(&listen, &door, &node, address, access).await?),
@@ -228,9 +231,9 @@ async fn tell_of_silence(mut states: watch::Receiver<AgentState>, service: &Coor
         if tokio::time::timeout(SILENCE_PATIENCE, heard).await.is_ok() {
             continue;
         }
-        eprintln!("no answer from ZooKeeper at {servers}; trying again until there is one");
+        warn!("no answer from ZooKeeper at {servers}; trying again until there is one");
         if states.wait_for(|state| !is_silent(state)).await.is_ok() {
-            eprintln!("ZooKeeper at {servers} answers");
+            info!("ZooKeeper at {servers} answers");
         }
     }
 }

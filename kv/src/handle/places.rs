@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Request;
+use super::{Answer, Answered, Refusal, Request};
 
 /// How many requests a node has in hand, unless it is chosen.
 pub const REQUESTS_MAX: usize = 4096;
@@ -51,6 +51,20 @@ impl Places {
             requests: Arc::new(Semaphore::new(requests_max.min(most))),
             pieces: Arc::new(Semaphore::new(pieces.min(most))),
             answer_pieces: Arc::new(Semaphore::new(pieces.min(most))),
+        }
+    }
+
+    /// An answer with the room that it takes, or that there is none.
+    pub(super) fn answered(&self, answer: Answer) -> Answered {
+        let value_bytes = match &answer {
+            Answer::Value {
+                value: Some(value), ..
+            } => value.len(),
+            _ => 0,
+        };
+        match self.room(value_bytes) {
+            Some(room) => Answered { answer, room },
+            None => Answer::Refused(Refusal::Busy).into(),
         }
     }
 

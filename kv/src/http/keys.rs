@@ -32,7 +32,7 @@ use serde_json::json;
 use super::{Face, as_json, ended, refused};
 use crate::client::{Read, Written};
 use crate::error::{Fail, Outcome, Unsure};
-use crate::handle::{Answer, Request};
+use crate::handle::{Answer, Answered, Request, Room};
 use crate::quantity::Length;
 use crate::server::{DEADLINE_DEFAULT, DEADLINE_MAX};
 use crate::wire::{check_key, check_value};
@@ -76,7 +76,12 @@ impl IntoResponse for Wrong {
 }
 
 pub(super) async fn read(State(face): State<Face>, wanted: Wanted) -> Response {
-    answered(face.read(wanted).await, found)
+    let (outcome, room) = face.read(wanted).await;
+    let mut response = answered(outcome, found);
+    if let Some(room) = room {
+        response.extensions_mut().insert(room); // Held until the answer has gone out.
+    }
+    response
 }
 
 pub(super) async fn write(
@@ -101,8 +106,8 @@ pub(super) async fn delete(State(face): State<Face>, wanted: Wanted) -> Response
 }
 
 impl Face {
-    /// Asks this node, and where it is another's, the one that serves it.
-    async fn read(&self, wanted: Wanted) -> Outcome<Read> {
+    /// Asks this node, and where it is another's, the one that serves it. The answer may take room until it has gone out.
+    async fn read(&self, wanted: Wanted) -> (Outcome<Read>, Option<Room>) {
         let Wanted {
             key,
             level,
@@ -114,23 +119,25 @@ impl Face {
             level,
             token: session.map(|(_, version)| version),
         };
+        let Answered { answer, room } = self.node.request(request, deadline).await;
         if let Answer::Value {
             value,
             version,
             token,
             shard,
-        } = self.node.request(request, deadline).await
+        } = answer
         {
             // A token of another shard says nothing about this one.
             let is_of_session = session.is_none_or(|(of, _)| of == shard);
             if is_of_session || level != Level::Replica {
-                return Outcome::Ok(Read {
+                let read = Read {
                     value,
                     version,
                     token,
                     shard,
                     node: self.node.node,
-                });
+                };
+                return (Outcome::Ok(read), room);
             }
         }
         // A read has no effect: whatever it was refused for, another node may answer.
@@ -138,7 +145,19 @@ impl Face {
         if let Some((shard, version)) = session {
             client.resume(shard, version);
         }
-        client.get(key, level).await
+        match client.get(key, level).await {
+            Outcome::Ok(read) => self.with_room(read),
+            other => (other, None),
+        }
+    }
+
+    /// Takes room for what another node answered.
+    fn with_room(&self, read: Read) -> (Outcome<Read>, Option<Room>) {
+        let value_bytes = read.value.as_ref().map_or(0, Bytes::len);
+        match self.node.room(value_bytes) {
+            Some(room) => (Outcome::Ok(read), room),
+            None => (Outcome::Fail(Fail::Busy), None),
+        }
     }
 
     /// Gives a key a value, or takes it away: at this node, and where it is another's, at the one that serves it.
@@ -151,7 +170,7 @@ impl Face {
             },
             None => Request::Delete { key: key.clone() },
         };
-        match self.node.request(request, deadline).await {
+        match self.node.request(request, deadline).await.answer {
             Answer::Written { version, shard } => Outcome::Ok(Written {
                 version,
                 shard,

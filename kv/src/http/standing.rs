@@ -53,22 +53,7 @@ fn cluster(map: &ClusterMap) -> Value {
     let nodes: Vec<Value> = nodes
         .map(|(node, address)| json!({ "node": node.0, "address": address }))
         .collect();
-    let shards = map.shards.iter().map(|(shard, view)| {
-        let slots = view
-            .slots
-            .iter()
-            .map(|range| json!([range.start(), range.end()]));
-        let voters = view.voters.iter().map(|voter| voter.0);
-        json!({
-            "shard": shard.0,
-            "epoch": view.epoch.0,
-            "writer": view.writer.map(|writer| writer.0),
-            "voters": voters.collect::<Vec<_>>(),
-            "write_quorum": view.write_quorum,
-            "slots": slots.collect::<Vec<_>>(),
-        })
-    });
-    json!({ "nodes": nodes, "shards": shards.collect::<Vec<_>>() })
+    json!({ "nodes": nodes, "shards": map.shards_as_json() })
 }
 
 fn status(status: &Status) -> Value {

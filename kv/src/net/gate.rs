@@ -106,7 +106,7 @@ where
         let answer = self
             .service
             .call(request)
-            .map(|answer| answer.map(hold_room));
+            .map(|answer| answer.map(|answer| hold_room(answer, Body::new)));
         let Some(deadline) = self.deadline else {
             return answer.boxed();
         };
@@ -124,22 +124,25 @@ where
 }
 
 /// Keeps the room that an answer has taken until the last of its bytes has been handed over.
-fn hold_room(mut answer: http::Response<Body>) -> http::Response<Body> {
+pub(crate) fn hold_room<B>(
+    mut answer: http::Response<B>,
+    body_of: impl FnOnce(Held<B>) -> B,
+) -> http::Response<B> {
     match answer.extensions_mut().remove::<Room>() {
-        Some(room) => answer.map(|body| Body::new(Held { body, _room: room })),
+        Some(room) => answer.map(|body| body_of(Held { body, _room: room })),
         None => answer,
     }
 }
 
 /// The body of an answer that takes room.
-struct Held {
-    body: Body,
+pub(crate) struct Held<B> {
+    body: B,
     _room: Room,
 }
 
-impl http_body::Body for Held {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
+impl<B: http_body::Body + Unpin> http_body::Body for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,

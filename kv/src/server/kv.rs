@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{DEADLINE_DEFAULT, DEADLINE_MAX, ServerEnd, many, stopped};
-use crate::handle::{self, Answer, NodeHandle, Refusal};
+use crate::handle::{self, Answer, Answered, NodeHandle, Refusal, Room};
 use crate::wire::proto::kv_server::Kv;
 use crate::wire::{self, Info, Reply, WireError, proto};
 
@@ -45,7 +45,7 @@ impl KvService {
         &self,
         request: handle::Request,
         deadline: Option<Duration>,
-    ) -> Result<Reply, Status> {
+    ) -> Result<(Reply, Option<Room>), Status> {
         tokio::select! {
             biased;
             reply = self.reply(request, deadline) => Ok(reply),
@@ -53,19 +53,20 @@ impl KvService {
         }
     }
 
-    /// Hands a request to the node and waits for its answer.
+    /// Hands a request to the node and waits for its answer, which may take room until it has gone out.
     pub(super) async fn reply(
         &self,
         request: handle::Request,
         deadline: Option<Duration>,
-    ) -> Reply {
+    ) -> (Reply, Option<Room>) {
         let deadline = deadline.unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX);
-        let answer = self.handle.request(request, deadline).await;
-        Reply {
+        let Answered { answer, room } = self.handle.request(request, deadline).await;
+        let reply = Reply {
             node: self.handle.node,
             address: self.writer_address(&answer),
             answer,
-        }
+        };
+        (reply, room)
     }
 
     /// Completes when the server stops.
@@ -103,20 +104,10 @@ impl Kv for KvService {
     ) -> Result<Response<proto::ReadReply>, Status> {
         let (request, deadline) =
             wire::get_from_proto(request.into_inner()).map_err(invalid_argument)?;
-        let mut reply = self.ask(request, deadline).await?;
-        let value_bytes = match &reply.answer {
-            Answer::Value {
-                value: Some(value), ..
-            } => value.len(),
-            _ => 0,
-        };
-        let room = self.handle.room(value_bytes);
-        if room.is_none() {
-            reply.answer = Answer::Refused(Refusal::Busy);
-        }
+        let (reply, room) = self.ask(request, deadline).await?;
         let reply = wire::read_reply_to_proto(reply).map_err(internal)?;
         let mut response = Response::new(reply);
-        if let Some(Some(room)) = room {
+        if let Some(room) = room {
             response.extensions_mut().insert(room); // The gate holds it until the answer has gone out.
         }
         Ok(response)
@@ -128,7 +119,7 @@ impl Kv for KvService {
     ) -> Result<Response<proto::WriteReply>, Status> {
         let (request, deadline) =
             wire::set_from_proto(request.into_inner()).map_err(invalid_argument)?;
-        let reply = self.ask(request, deadline).await?;
+        let (reply, _) = self.ask(request, deadline).await?;
         let reply = wire::write_reply_to_proto(reply).map_err(internal)?;
         Ok(Response::new(reply))
     }
@@ -139,7 +130,7 @@ impl Kv for KvService {
     ) -> Result<Response<proto::WriteReply>, Status> {
         let (request, deadline) =
             wire::delete_from_proto(request.into_inner()).map_err(invalid_argument)?;
-        let reply = self.ask(request, deadline).await?;
+        let (reply, _) = self.ask(request, deadline).await?;
         let reply = wire::write_reply_to_proto(reply).map_err(internal)?;
         Ok(Response::new(reply))
     }

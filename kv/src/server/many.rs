@@ -9,7 +9,7 @@ use futures::stream::{self, FuturesUnordered, Stream};
 use tonic::{Status, Streaming};
 
 use super::kv::KvService;
-use crate::handle::Request;
+use crate::handle::{Request, Room};
 use crate::wire::{self, proto};
 
 /// How many requests of one stream may be under way; the next ones wait in the connection.
@@ -19,7 +19,9 @@ const UNDER_WAY_MAX: usize = 1024;
 struct Requests {
     service: KvService,
     incoming: Streaming<proto::ManyRequest>,
-    under_way: FuturesUnordered<BoxFuture<'static, proto::ManyReply>>,
+    /// Each reply with the room that it takes until it has been handed over. What the stream still holds of it then is bounded by its
+    /// window.
+    under_way: FuturesUnordered<BoxFuture<'static, (proto::ManyReply, Option<Room>)>>,
     /// Nothing more comes in.
     is_over: bool,
 }
@@ -46,7 +48,7 @@ impl Requests {
             let takes_more = !self.is_over && self.under_way.len() < UNDER_WAY_MAX;
             tokio::select! {
                 biased;
-                Some(reply) = self.under_way.next(), if !self.under_way.is_empty() => {
+                Some((reply, _room)) = self.under_way.next(), if !self.under_way.is_empty() => {
                     return Some((Ok(reply), self));
                 }
                 request = self.incoming.message(), if takes_more => match request {
@@ -70,12 +72,12 @@ impl Requests {
             let reply = match wire::many_request_from_proto(request) {
                 Ok((request, deadline)) => {
                     let is_read = matches!(request, Request::Get { .. });
-                    let reply = service.reply(request, deadline).await;
-                    wire::many_reply_to_proto(number, is_read, reply)
+                    let (reply, room) = service.reply(request, deadline).await;
+                    wire::many_reply_to_proto(number, is_read, reply).map(|reply| (reply, room))
                 }
                 Err(error) => Err(error),
             };
-            reply.unwrap_or_else(|error| wire::many_rejected_to_proto(number, &error))
+            reply.unwrap_or_else(|error| (wire::many_rejected_to_proto(number, &error), None))
         }));
     }
 }

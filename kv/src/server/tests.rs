@@ -129,9 +129,9 @@ async fn a_write_that_finds_no_place_is_refused_at_once() {
     let first = handle.request(delete(), Duration::from_millis(20)).await;
     // It has no time to wait in: a wait would hang the test.
     let second = handle.request(delete(), Duration::MAX / 2).await;
-    assert_eq!(first, crate::handle::Answer::Unknown);
+    assert_eq!(first.answer, crate::handle::Answer::Unknown);
     let busy = crate::handle::Refusal::Busy;
-    assert_eq!(second, crate::handle::Answer::Refused(busy));
+    assert_eq!(second.answer, crate::handle::Answer::Refused(busy));
     assert!(matches!(asked.recv().await, Some(Ask::Request(..))));
     assert!(asked.try_recv().is_err(), "the refused write was queued");
 }

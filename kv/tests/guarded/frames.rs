@@ -63,10 +63,12 @@ impl Raw {
 
     /// A whole message, the last of its call.
     pub(crate) fn message(&mut self, stream: u32, message: &[u8]) {
-        let mut bytes = vec![0];
-        bytes.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-        bytes.extend(message);
-        self.frame(DATA, END_STREAM, stream, &bytes);
+        self.frame(DATA, END_STREAM, stream, &framed(message));
+    }
+
+    /// A whole message, after which more may come.
+    pub(crate) fn one_of_many(&mut self, stream: u32, message: &[u8]) {
+        self.data(stream, &framed(message));
     }
 
     /// Reads until `until` has come by, or the other end hangs up; says which.
@@ -83,4 +85,12 @@ impl Raw {
             }
         }
     }
+}
+
+/// A message as gRPC sends it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    bytes.extend(message);
+    bytes
 }

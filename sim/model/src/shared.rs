@@ -1,7 +1,8 @@
 //! A part of a state that very many states share: it is kept and hashed once, and copied as a reference.
 //!
 //! A part lives as long as the process, whichever thread has met it. An exploration keeps all that it has visited anyway, and there
-//! are far fewer parts than states: what is copied, compared and hashed with each state are a few words.
+//! are far fewer parts than states: what is copied, compared and hashed with each state are a few words. A part is one word where it is
+//! shared, since a network has dozens of messages, and there are millions of networks.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::{Deref, DerefMut};
@@ -16,21 +17,25 @@ use crate::network::{Envelope, Network};
 use crate::service::Service;
 use crate::state::Member;
 
-/// A value with its hash. Two of the same hash are taken for equal, as stateright takes whole states.
+/// A value that is kept once. Two of the same hash are taken for equal, as stateright takes whole states.
 #[derive(Debug)]
-pub struct Shared<T: 'static> {
+pub struct Shared<T: 'static>(&'static Hashed<T>);
+
+/// A value with its hash.
+#[derive(Debug)]
+pub struct Hashed<T> {
     hash: u64,
-    value: &'static T,
+    value: T,
 }
 
 /// Something that is kept once.
 pub trait Kept: Hash + Sized + 'static {
     /// Looks for the value of a hash, and keeps this one where there is none.
-    fn keep(hash: u64, value: Box<Self>) -> &'static Self;
+    fn keep(hash: u64, value: Box<Self>) -> &'static Hashed<Self>;
 }
 
 /// Values by their hashes.
-type Known<T> = Mutex<IntMap<u64, &'static T>>;
+type Known<T> = Mutex<IntMap<u64, &'static Hashed<T>>>;
 
 /// In so many parts, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
@@ -38,13 +43,14 @@ const SHARDS: usize = 64;
 macro_rules! kept {
     ($($part:ty),* $(,)?) => {$(
         impl Kept for $part {
-            fn keep(hash: u64, value: Box<Self>) -> &'static Self {
+            fn keep(hash: u64, value: Box<Self>) -> &'static Hashed<Self> {
                 static KNOWN: [Known<$part>; SHARDS] =
                     [const { Mutex::new(IntMap::with_hasher(BuildHasherDefault::new())) }; SHARDS];
                 // The lowest and the highest bits are those by which a map finds its places.
                 let shard = &KNOWN[(hash >> 32) as usize % SHARDS];
                 let mut known = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                known.entry(hash).or_insert_with(|| Box::leak(value))
+                let new = || &*Box::leak(Box::new(Hashed { hash, value: *value }));
+                known.entry(hash).or_insert_with(new)
             }
         }
     )*};
@@ -74,16 +80,14 @@ impl<T: Kept> Shared<T> {
 
     /// Shares a value that is in a box already.
     pub fn of(value: Box<T>) -> Self {
-        let hash = hash_of(&*value);
-        let value = T::keep(hash, value);
-        Self { hash, value }
+        Self(T::keep(hash_of(&*value), value))
     }
 }
 
 impl<T> Shared<T> {
     /// Its hash.
     pub fn hash_value(&self) -> u64 {
-        self.hash
+        self.0.hash
     }
 }
 
@@ -99,19 +103,19 @@ impl<T> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value
+        &self.0.value
     }
 }
 
 impl<T> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        hasher.write_u64(self.hash);
+        hasher.write_u64(self.0.hash);
     }
 }
 
 impl<T> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash
+        std::ptr::eq(self.0, other.0)
     }
 }
 

@@ -41,7 +41,7 @@ impl Client for DirectClient {
             Function::Delete => Request::Delete { key },
         };
         let from = Some(node.node.0);
-        match node.request(request, self.deadline).await {
+        match node.request(request, self.deadline).await.answer {
             handle::Answer::Written { version: at, shard } => Answer {
                 version: Some(version(at)),
                 token: Some(version(at)),
