@@ -64,8 +64,10 @@ impl Links {
 
     /// Sends a request to an address and waits for the reply.
     pub(super) async fn attempt(&self, address: &str, request: &Request, trial: &Trial) -> Ended {
-        let Ok(mut connection) = self.connect(address, trial.attempt_time()).await else {
-            return Ended::NotSent;
+        let mut connection = match self.connect(address, trial.attempt_time()).await {
+            Ok(connection) => connection,
+            Err(Fail::Rejected(status)) => return Ended::Rejected(status),
+            Err(_) => return Ended::NotSent,
         };
         let time = match effect(request) {
             Effect::Read => trial.attempt_time(),
