@@ -66,8 +66,8 @@ impl Bounds {
     };
 
     /// What is explored at a desk, one after the other: `QUICK` with a second lost session, with a second crash, and with four
-    /// voters. (Both at once, a second lost session and a second crash, take more memory than a desk has.)
-    pub const DEEP: [Self; 4] = [
+    /// voters, where there is either a crash or a rollback. (Two of these at once take more time and memory than a desk has.)
+    pub const DEEP: [Self; 6] = [
         Self {
             lost_sessions: 2,
             ..Self::QUICK
@@ -76,17 +76,20 @@ impl Bounds {
             crashes: 2,
             ..Self::QUICK
         },
-        Self::QUICK.with_four(2),
-        Self::QUICK.with_four(3),
+        Self::four(2, 0, 1),
+        Self::four(3, 0, 1),
+        Self::four(2, 1, 0),
+        Self::four(3, 1, 0),
     ];
 
-    /// With four voters.
-    #[must_use]
-    pub const fn with_four(self, quorum: u8) -> Self {
+    /// Four voters, with so many crashes and rollbacks.
+    const fn four(quorum: u8, crashes: u8, rollbacks: u8) -> Self {
         Self {
             replicas: 4,
             quorum,
-            ..self
+            crashes,
+            rollbacks,
+            ..Self::QUICK
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::bounds::Bounds;
+
 /// Something interesting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
@@ -35,6 +37,16 @@ impl Mark {
         Self::RefusedPrepare,
         Self::Conflict,
     ];
+
+    /// Whether it can be reached within bounds of three epochs and a lost session.
+    #[must_use]
+    pub fn is_within(self, bounds: &Bounds) -> bool {
+        match self {
+            Self::RolledBack => bounds.rollbacks > 0,
+            Self::Restarted => bounds.crashes > 0,
+            _ => true,
+        }
+    }
 
     /// In words.
     #[must_use]

@@ -27,7 +27,10 @@ impl Outcome {
     #[must_use]
     pub fn of(findings: &Findings, demands_all: bool) -> Self {
         let is_complete = findings.ending == Ending::Complete;
-        let all_reached = findings.reached.iter().all(|(_, count)| *count > 0);
+        let all_reached = findings
+            .reached
+            .iter()
+            .all(|(mark, count)| *count > 0 || !mark.is_within(&findings.bounds));
         if findings.violated().next().is_some() {
             Self::Violated
         } else if !is_complete {
@@ -77,6 +80,7 @@ pub fn text(findings: &Findings) -> String {
     lines.push("sometimes".to_owned());
     for (mark, count) in &findings.reached {
         let reached = match count {
+            0 if !mark.is_within(&findings.bounds) => "not within these bounds".to_owned(),
             0 => "NEVER".to_owned(),
             count => format!("reached {} times", grouped(*count)),
         };
@@ -265,6 +269,28 @@ pub fn headline_of(findings: &Findings, wanted: &[Promise]) -> Option<Promise> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::marks::Mark;
+
+    #[test]
+    fn what_must_be_reached_is_what_the_bounds_allow() {
+        let outcome = |crashes, demands_all| {
+            let count = |mark: &Mark| u64::from(*mark != Mark::Restarted);
+            let findings = Findings {
+                bounds: Bounds {
+                    crashes,
+                    ..Bounds::QUICK
+                },
+                verdicts: Vec::new(),
+                reached: Mark::ALL.iter().map(|mark| (*mark, count(mark))).collect(),
+                ending: Ending::Complete,
+                counts: Counts::default(),
+            };
+            Outcome::of(&findings, demands_all)
+        };
+        assert_eq!(outcome(1, true), Outcome::Vacuous);
+        assert_eq!(outcome(0, true), Outcome::Holds);
+        assert_eq!(outcome(1, false), Outcome::Holds);
+    }
 
     #[test]
     fn long_numbers_are_grouped() {
