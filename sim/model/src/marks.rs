@@ -43,6 +43,8 @@ impl Mark {
     pub fn is_within(self, bounds: &Bounds) -> bool {
         match self {
             Self::RolledBack => bounds.rollbacks > 0,
+            // Between an election and a rollback, or between elections.
+            Self::Conflict => bounds.rollbacks > 0 || bounds.lost_sessions > 1,
             Self::Restarted => bounds.crashes > 0,
             _ => true,
         }
