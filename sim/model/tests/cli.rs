@@ -52,7 +52,7 @@ fn what_holds_exits_with_0_and_says_what_it_did_not_reach() {
         "{out}"
     );
     assert!(
-        out.contains("a rollback succeeds                         NEVER"),
+        out.contains("a rollback succeeds                         not within these bounds"),
         "{out}"
     );
     assert!(out.contains("\ncomplete: "), "{out}");
