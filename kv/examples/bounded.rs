@@ -4,8 +4,8 @@
 //! cargo run --release -p kv --example bounded -- redb 10000000 400
 //! ```
 //!
-//! The engine, how many overwrites, how many bytes a value has, and after how many KiB of log a checkpoint is due (4096). The smaller the values, the more weighs what an engine keeps beside
-//! them: after half a million overwrites redb took at most 5.4 times the live data with values of 100 bytes, 3.6 with 400
+//! The engine, how many overwrites, how many bytes a value has, and after how many KiB of log a checkpoint is due (4096). The smaller
+//! the values, the more weighs what an engine keeps beside them: after half a million overwrites redb took at most 5.4 times the live data with values of 100 bytes, 3.6 with 400
 //! and 2.5 with 1000; sled 8.1, 4.8 and 4.1; memory 3.1, 2.3 and 2.1. So for small values only `memory` exits with 0.
 #![allow(clippy::unwrap_used, reason = "what goes wrong here ends it")]
 

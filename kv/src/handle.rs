@@ -19,7 +19,6 @@ mod shown;
 
 use places::{Place, Places};
 pub use places::{REQUEST_BYTES_MAX, REQUESTS_MAX, Room};
-pub use shown::fencing;
 
 /// A client's request, checked against the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::play::Played;
 use crate::runner::SeedReport;
-use crate::scenario::{Scenario, fencing_name};
+use crate::scenario::Scenario;
 
 /// Where the folder of a run is.
 #[must_use]
@@ -21,7 +21,7 @@ pub fn path(out: &Path, scenario: &Scenario, seed: u64) -> PathBuf {
         .file_name()
         .unwrap_or("scenario".as_ref());
     out.join(name)
-        .join(fencing_name(scenario.fencing()))
+        .join(scenario.fencing().name())
         .join(seed.to_string())
 }
 
@@ -135,7 +135,7 @@ impl<'a> Judged<'a> {
             };
         Self {
             scenario: &scenario.id,
-            fencing: fencing_name(fencing),
+            fencing: fencing.name(),
             seed: report.seed,
             ok_reads: report.ok_reads,
             ok_writes: report.ok_writes,
@@ -149,7 +149,7 @@ impl<'a> Judged<'a> {
 /// The one command that shows a run again.
 #[must_use]
 pub fn replay_command(scenario: &Scenario, seed: u64) -> String {
-    let fencing = fencing_name(scenario.fencing());
+    let fencing = scenario.fencing().name();
     format!(
         "cargo sim replay {} --seed {seed} --fencing {fencing}",
         scenario.address

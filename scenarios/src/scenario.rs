@@ -244,15 +244,6 @@ impl Scenario {
     }
 }
 
-/// The name of a protocol, as files and the command line write it.
-#[must_use]
-pub fn fencing_name(fencing: Fencing) -> &'static str {
-    match fencing {
-        Fencing::Epoch => "epoch",
-        Fencing::None => "none",
-    }
-}
-
 const _: () = assert!(
     SLOT_COUNT <= 1024,
     "a key for every slot is found among few candidates"

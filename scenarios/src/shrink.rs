@@ -24,7 +24,7 @@ use kv_core::Fencing;
 use crate::error::Error;
 use crate::play::{Failure, Played};
 use crate::runner::{SeedReport, run_seed};
-use crate::scenario::{Expected, Scenario, fencing_name};
+use crate::scenario::{Expected, Scenario};
 use crate::world::Stage;
 
 use self::symptom::verdict;
@@ -83,7 +83,7 @@ pub fn shrink(
         return Err(Error::NothingToShrink {
             address: scenario.address.clone(),
             seed,
-            fencing: fencing_name(scenario.fencing()),
+            fencing: scenario.fencing().name(),
             guarantee: wanted.unwrap_or_else(|| "anything".to_owned()),
         });
     };
@@ -321,7 +321,7 @@ impl Shrinker<'_> {
             origin: format!(
                 "{}, seed {from_seed}, fencing {}",
                 from.address,
-                fencing_name(fencing)
+                fencing.name()
             ),
         }
     }

@@ -26,7 +26,7 @@ use checker::Verdict;
 
 use crate::error::Error;
 use crate::runner::{SeedReport, run_seed};
-use crate::scenario::{Expected, Scenario, fencing_name};
+use crate::scenario::{Expected, Scenario};
 use crate::shrink::{self, Symptom, shrink};
 use crate::world::Stage;
 
@@ -196,7 +196,7 @@ impl Soak<'_> {
         let finished = shrunk.as_ref().filter(|shrunk| shrunk.is_finished);
         let finding = Finding {
             scenario: scenario.id.clone(),
-            fencing: fencing_name(scenario.fencing()).to_owned(),
+            fencing: scenario.fencing().name().to_owned(),
             seed,
             commit: self.plan.commit.clone(),
             what: symptom.name(),

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::folder::replay_command;
 use crate::play::Played;
 use crate::runner::SeedReport;
-use crate::scenario::{Length, Scenario, fencing_name};
+use crate::scenario::{Length, Scenario};
 
 pub use around::Around;
 
@@ -111,7 +111,7 @@ impl Teller {
             text,
             "seed {}, fencing {}. {} shards of {} nodes; a write is acknowledged when {} have it. {} clients, {} keys, {}.",
             report.seed,
-            fencing_name(scenario.fencing()),
+            scenario.fencing().name(),
             config.shards,
             config.replication_factor,
             config.write_quorum,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::folder::replay_command;
 use crate::runner::{Batch, SeedReport};
-use crate::scenario::{Expected, SEEDS_TO_SHOW_HARM, fencing_name};
+use crate::scenario::{Expected, SEEDS_TO_SHOW_HARM};
 
 /// How something compares to what is expected of it. The later, the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -171,7 +171,7 @@ impl BatchSummary {
         let oks = reports.iter().map(SeedReport::ok);
         Self {
             scenario: scenario.id.clone(),
-            fencing: fencing_name(fencing),
+            fencing: fencing.name(),
             seeds: reports.len(),
             ok_min: oks.clone().min().unwrap_or(0),
             ok_mean: oks.sum::<u64>() as f64 / reports.len().max(1) as f64,

@@ -154,3 +154,14 @@ pub enum Fencing {
     /// No promise, no session in the record, no seal, no `EpochStart`; the highest offset wins.
     None,
 }
+
+impl Fencing {
+    /// Its name, as files and command lines write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::None => "none",
+        }
+    }
+}

@@ -8,7 +8,7 @@ use clap::Args;
 use kv::access::Access;
 use kv::client::{Client, ReplicaChoice};
 use kv::error::{Fail, Outcome};
-use kv::handle::{ClusterMap, Status, fencing};
+use kv::handle::{ClusterMap, Status};
 use kv_core::{NodeId, slot_of};
 use serde_json::{Value, json};
 
@@ -176,7 +176,7 @@ pub(super) fn shard_table(map: &ClusterMap) -> String {
                 join(view.voters.iter()),
                 format!("{} of {}", view.write_quorum, view.voters.len()),
                 join(view.slots.iter()),
-                fencing(view.fencing).to_owned(),
+                view.fencing.name().to_owned(),
             ]
         })
         .collect();

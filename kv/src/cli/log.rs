@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kv::agent::AgentState;
 use kv::config::ClusterConfig;
 use kv::events::{Event, Events};
-use kv::handle::{self, ClusterMap};
+use kv::handle::ClusterMap;
 use kv_core::{Fencing, NodeId};
 use tokio::sync::watch;
 use tracing::{debug, error, info, trace, warn};
@@ -277,7 +277,7 @@ pub(super) async fn follow_shape(
     let wanted = (told.replication_factor, told.write_quorum, told.fencing);
     if has != wanted {
         let text = |(n, q, fencing): (usize, usize, Fencing)| {
-            format!("N = {n}, Q = {q}, fencing = {}", handle::fencing(fencing))
+            format!("N = {n}, Q = {q}, fencing = {}", fencing.name())
         };
         warn!(
             node = node.0,

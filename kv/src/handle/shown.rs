@@ -1,6 +1,5 @@
 //! The cluster map as JSON: the same for every face that shows it.
 
-use kv_core::Fencing;
 use serde_json::{Value, json};
 
 use super::ClusterMap;
@@ -19,18 +18,9 @@ impl ClusterMap {
                 "voters": voters.collect::<Vec<_>>(),
                 "write_quorum": view.write_quorum,
                 "slots": slots.collect::<Vec<_>>(),
-                "fencing": fencing(view.fencing),
+                "fencing": view.fencing.name(),
             })
         });
         shards.collect()
-    }
-}
-
-/// The protocol's name, as settings and flags say it.
-#[must_use]
-pub fn fencing(fencing: Fencing) -> &'static str {
-    match fencing {
-        Fencing::Epoch => "epoch",
-        Fencing::None => "none",
     }
 }

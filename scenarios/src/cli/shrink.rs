@@ -13,7 +13,7 @@ use kv_core::Fencing;
 use super::{FencingFlag, print, runs_folder, stage};
 use crate::error::Error;
 use crate::runner::{Batch, check_supported};
-use crate::scenario::{Scenario, fencing_name};
+use crate::scenario::Scenario;
 use crate::shrink::{Options, Symptom, shrink};
 use crate::suite;
 
@@ -87,7 +87,7 @@ pub(super) fn run(flags: &ShrinkFlags) -> Result<ExitCode, Error> {
 }
 
 fn default_path(scenario: &Scenario, seed: u64, symptom: &Symptom) -> PathBuf {
-    let fencing = fencing_name(scenario.fencing());
+    let fencing = scenario.fencing().name();
     let what = match symptom {
         Symptom::Violated(guarantee) => guarantee.name().to_owned(),
         Symptom::Unknown(guarantee) => format!("{guarantee}-unknown"),

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::expect::Expected;
 use super::{
     Action, Disturbance, End, Fault, Group, Length, Random, Scenario, Size, Start, Workload,
-    fencing_name,
 };
 
 pub(super) fn write(scenario: &Scenario) -> String {
@@ -42,7 +41,7 @@ fn head(text: &mut String, scenario: &Scenario) -> std::fmt::Result {
     writeln!(text, "replication_factor = {}", config.replication_factor)?;
     writeln!(text, "write_quorum = {}", config.write_quorum)?;
     writeln!(text, "election_quorum = {}", config.election_quorum)?;
-    writeln!(text, "fencing = \"{}\"", fencing_name(config.fencing))?;
+    writeln!(text, "fencing = \"{}\"", config.fencing.name())?;
     writeln!(text, "engine = \"{}\"", cluster.engine)?;
     for (field, bytes) in [
         ("segment_bytes", cluster.storage.segment_bytes),

@@ -1,7 +1,7 @@
 //! What shrinking comes to: a small scenario, as a file that says where it comes from.
 
 use super::Symptom;
-use crate::scenario::{Scenario, fencing_name};
+use crate::scenario::Scenario;
 
 /// How large a scenario is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Shrunk {
         let run = format!(
             "{address} --seed {} --fencing {}",
             self.seed,
-            fencing_name(self.scenario.fencing())
+            self.scenario.fencing().name()
         );
         format!(
             "# Shrunk from {}: from {before}\n# to {after}. It still {}:\n# {}.\n#\n# cargo sim run {run}\n\

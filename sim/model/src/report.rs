@@ -1,6 +1,5 @@
 //! What an exploration came to, for people and for machines.
 
-use kv_core::Fencing;
 use serde_json::{Value, json};
 
 use crate::bounds::Bounds;
@@ -117,7 +116,7 @@ fn many(count: usize, one: &str) -> String {
 #[must_use]
 pub fn headline(bounds: &Bounds) -> String {
     let election_quorum = bounds.election_quorum().unwrap_or_default();
-    let fencing = fencing(bounds.fencing);
+    let fencing = bounds.fencing.name();
     let mut within = vec![
         many(bounds.writes.into(), "write"),
         many(bounds.epochs.into(), "epoch"),
@@ -149,15 +148,6 @@ pub fn headline(bounds: &Bounds) -> String {
         bounds.quorum,
         within.join(", ")
     )
-}
-
-/// The protocol's name.
-#[must_use]
-pub fn fencing(fencing: Fencing) -> &'static str {
-    match fencing {
-        Fencing::Epoch => "epoch",
-        Fencing::None => "none",
-    }
 }
 
 fn ending(ending: Ending) -> &'static str {
@@ -228,7 +218,7 @@ pub fn as_json(findings: &Findings, outcome: Outcome) -> Value {
             "replicas": bounds.replicas,
             "quorum": bounds.quorum,
             "election_quorum": bounds.election_quorum().unwrap_or_default(),
-            "fencing": fencing(bounds.fencing),
+            "fencing": bounds.fencing.name(),
             "writes": bounds.writes,
             "epochs": bounds.epochs,
             "crashes": bounds.crashes,

@@ -57,10 +57,7 @@ pub fn guarantee(promise: Promise) -> Option<&'static str> {
 }
 
 fn head(bounds: &Bounds, promise: Promise) -> String {
-    let fencing = match bounds.fencing {
-        Fencing::Epoch => "epoch",
-        Fencing::None => "none",
-    };
+    let fencing = bounds.fencing.name();
     format!(
         "# A counterexample of the model checker, as a directed run of real nodes.\n\
          name = \"the model breaks: {}\"\n\
