@@ -3,6 +3,8 @@
 //! By default in plain text and without a name. With the feature `net` there may be TLS, a certificate of one's own, and a token.
 
 use std::fmt;
+#[cfg(feature = "net")]
+use std::net::IpAddr;
 
 use tonic::metadata::{Ascii, MetadataValue};
 #[cfg(feature = "net")]
@@ -61,6 +63,8 @@ pub struct Access {
     #[cfg(feature = "net")]
     pub(crate) tls: Option<ClientTlsConfig>,
     pub(crate) bearer: Option<MetadataValue<Ascii>>,
+    #[cfg(feature = "net")]
+    pub(crate) source: Option<IpAddr>,
 }
 
 impl fmt::Debug for Access {
@@ -78,8 +82,22 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// Where to connect for an address, `HOST:PORT`.
+    /// The same, whose connections come from that address of this machine; the system chooses where there is none.
+    #[cfg(feature = "net")]
+    #[must_use]
+    pub fn from_source(self, source: Option<IpAddr>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// How to connect to an address, `HOST:PORT`.
     pub(crate) fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+        let endpoint = self.destination(address)?;
+        #[cfg(feature = "net")]
+        let endpoint = endpoint.local_address(self.source);
+        Ok(endpoint)
+    }
+
+    fn destination(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
         #[cfg(feature = "net")]
         if let Some(tls) = &self.tls {
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);

@@ -22,6 +22,7 @@ mod arguments;
 mod certs;
 mod cluster;
 mod data;
+mod events;
 mod inspect;
 mod load;
 mod log;

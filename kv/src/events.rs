@@ -1,5 +1,7 @@
 //! What happens inside a node, written down for the checker.
 
+pub mod json;
+
 use kv_core::{Epoch, Log, NodeId, Offset, ShardId, ShardRecord, Version};
 
 /// One thing that happened inside a node.

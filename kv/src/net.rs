@@ -17,6 +17,7 @@ mod greeting;
 mod listener;
 
 pub use connection::{Came, Connection};
+#[cfg(feature = "http")]
 pub(crate) use gate::hold_room;
 pub use gate::{Admits, Gate};
 pub use greeting::Speaks;

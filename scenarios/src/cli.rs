@@ -8,6 +8,9 @@ mod seeds;
 mod shrink;
 mod soak;
 mod stop;
+#[cfg(not(madsim))]
+mod up;
+mod world;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,8 +25,12 @@ use model::known::Known;
 use serde_json::json;
 
 use self::seeds::Seeds;
+#[cfg(not(madsim))]
+use self::world::WorldFlag;
+use self::world::WorldFlags;
 use crate::coverage::{Coverage, Report};
-use crate::error::{Error, NotSimulated};
+use crate::error::Error;
+use crate::folder::Again;
 use crate::matrix::Matrix;
 use crate::play::Played;
 use crate::runner::{Batch, Options, check_supported, run_all, run_seed};
@@ -33,13 +40,14 @@ use crate::summary::Summary;
 use crate::world::Stage;
 use crate::{story, suite};
 
-/// Runs a distributed store in a simulated world, breaks that world on purpose, and judges what the clients saw.
+/// Runs a distributed store, breaks its world on purpose, and judges what the clients saw.
 ///
-/// Without a command: every scenario of the suite under both protocols, and a summary.
+/// Without a command: every scenario of the suite that the world can play, and a summary; in the simulator under both protocols.
+/// The worlds local and docker are in `cargo scenarios`, the simulator is `cargo sim`.
 #[derive(Debug, Parser)]
 #[command(
-    name = "cargo sim",
-    bin_name = "cargo sim",
+    name = PROGRAM,
+    bin_name = PROGRAM,
     version,
     args_conflicts_with_subcommands = true
 )]
@@ -50,6 +58,13 @@ struct Arguments {
     #[command(flatten)]
     flags: Flags,
 }
+
+/// What people call this build.
+const PROGRAM: &str = if cfg!(madsim) {
+    "cargo sim"
+} else {
+    "cargo scenarios"
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 all as expected, 1 not as expected, 2 usage or unreadable input, \
                           3 something that must hold could not be judged.";
@@ -62,15 +77,25 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Runs one scenario over many seeds, and sums up.
+    /// Runs a scenario over many seeds, and sums up.
     #[command(after_help = EXIT_CODES)]
     Run {
-        /// A scenario of the suite by its name, or a scenario file by its path.
-        #[arg(value_name = "NAME|FILE")]
-        scenario: String,
+        /// A scenario of the suite by its name, or a scenario file by its path; or several of them.
+        #[arg(value_name = "NAME|FILE", required = true)]
+        scenarios: Vec<String>,
         #[command(flatten)]
         flags: Flags,
     },
+    /// Starts a cluster of real processes or containers to play with, and leaves it running.
+    #[cfg(not(madsim))]
+    Up(up::UpFlags),
+    /// Removes every trace of such clusters, and of whatever earlier runs have left behind.
+    #[cfg(not(madsim))]
+    Down(up::DownFlags),
+    /// Owns a cluster for `up`.
+    #[cfg(not(madsim))]
+    #[command(hide = true)]
+    Keep(up::UpFlags),
     /// Runs one seed and tells it event by event, with the verdict and its evidence.
     #[command(
         after_help = "Exit codes: 0 every guarantee holds, 1 one is violated or the run failed, \
@@ -109,16 +134,17 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Flags {
-    /// Which seeds: A..B or A..=B, both ends included, so that 1..1000 are a thousand [default: 1..100].
+    /// Which seeds: A..B or A..=B, both ends included, so that 1..1000 are a thousand [default: 1..100; in a real world 1 for a
+    /// scenario and 1..5 for the suite].
     #[arg(long, value_name = "A..B")]
     seeds: Option<Seeds>,
     /// A single seed.
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// Only this protocol. Without it, the suite runs both and a single scenario the one that its file says.
+    /// Only this protocol. Without it, the suite runs both (in a real world `epoch`) and a single scenario the one that its file says.
     #[arg(long)]
     fencing: Option<FencingFlag>,
-    /// How many runs at once [default: one a core].
+    /// How many runs at once [default: one a core; in a real world 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// The summary as JSON.
@@ -136,6 +162,11 @@ struct Flags {
     /// Where runs are kept in which something broke: DIR/NAME/FENCING/SEED/ [default: `runs` in the repository].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// How many times as often as the file says clients ask, from 0.1 to 100 [default: 1; in a real world 5].
+    #[arg(long, value_name = "FACTOR", value_parser = pace)]
+    pace: Option<f64>,
+    #[command(flatten)]
+    world: WorldFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -158,7 +189,12 @@ impl From<FencingFlag> for Fencing {
 /// What the program does. Returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let done = match Arguments::parse() {
+    let arguments = Arguments::parse();
+    #[cfg(not(madsim))]
+    if wants_simulator(&arguments) {
+        return ended(world::hand_over().map_err(Error::NoCargo));
+    }
+    let done = match arguments {
         Arguments {
             command: None,
             flags,
@@ -168,9 +204,9 @@ pub fn main() -> ExitCode {
             ..
         } => list(json),
         Arguments {
-            command: Some(Command::Run { scenario, flags }),
+            command: Some(Command::Run { scenarios, flags }),
             ..
-        } => run_one(&scenario, &flags),
+        } => run_some(&scenarios, &flags),
         Arguments {
             command:
                 Some(Command::Replay {
@@ -181,6 +217,21 @@ pub fn main() -> ExitCode {
                 }),
             ..
         } => replay(&scenario, seed, fencing.map(Fencing::from), around.as_ref()),
+        #[cfg(not(madsim))]
+        Arguments {
+            command: Some(Command::Up(flags)),
+            ..
+        } => up::up(&flags),
+        #[cfg(not(madsim))]
+        Arguments {
+            command: Some(Command::Down(flags)),
+            ..
+        } => up::down(&flags),
+        #[cfg(not(madsim))]
+        Arguments {
+            command: Some(Command::Keep(flags)),
+            ..
+        } => up::keep(&flags),
         Arguments {
             command: Some(Command::Shrink(flags)),
             ..
@@ -194,10 +245,25 @@ pub fn main() -> ExitCode {
             ..
         } => soak::merge(&flags),
     };
+    ended(done)
+}
+
+fn ended(done: Result<ExitCode, Error>) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::from(USAGE)
     })
+}
+
+/// Whether runs are asked for that another build of this program plays.
+#[cfg(not(madsim))]
+fn wants_simulator(arguments: &Arguments) -> bool {
+    let flags = match &arguments.command {
+        None => &arguments.flags,
+        Some(Command::Run { flags, .. }) => flags,
+        Some(_) => return false,
+    };
+    flags.world.world == Some(WorldFlag::Sim)
 }
 
 const USAGE: u8 = 2;
@@ -220,19 +286,36 @@ fn list(json: bool) -> Result<ExitCode, Error> {
 }
 
 fn run_suite(flags: &Flags) -> Result<ExitCode, Error> {
+    let stage = flags.world.stage()?;
     let mut batches = Vec::new();
     for scenario in suite::all()? {
-        let fencings = match flags.fencing {
-            Some(fencing) => vec![fencing.into()],
-            None => vec![Fencing::Epoch, Fencing::None],
+        let fencings = match (flags.fencing, stage.is_real()) {
+            (Some(fencing), _) => vec![fencing.into()],
+            (None, true) => vec![Fencing::Epoch],
+            (None, false) => vec![Fencing::Epoch, Fencing::None],
         };
-        batches.extend(
-            fencings
-                .into_iter()
-                .map(|fencing| batch(scenario.under(fencing), flags)),
-        );
+        let all = fencings.into_iter();
+        let all: Vec<Batch> = all
+            .map(|fencing| batch(scenario.under(fencing), flags, SUITE_RUNS, &*stage))
+            .collect();
+        match check_supported(&*stage, &all) {
+            Err(refusal) if stage.is_real() => eprintln!("left out: {refusal}"),
+            Err(refusal) => return Err(refusal),
+            Ok(()) => batches.extend(all),
+        }
     }
-    run(batches, flags, Shown::Matrix)
+    run(batches, flags, Shown::Matrix, &*stage)
+}
+
+/// How many runs each scenario gets where all of them are played in a real world.
+const SUITE_RUNS: u64 = 5;
+/// How many times as often as their file says clients ask in a real world, where no second can be saved.
+const REAL_PACE: f64 = 5.0;
+
+fn pace(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok();
+    let factor = factor.filter(|factor| (0.1..=100.0).contains(factor));
+    factor.ok_or_else(|| "a number from 0.1 to 100".to_owned())
 }
 
 /// What is shown of many runs.
@@ -244,33 +327,58 @@ enum Shown {
     Matrix,
 }
 
-fn run_one(name_or_file: &str, flags: &Flags) -> Result<ExitCode, Error> {
-    let scenario = suite::find(name_or_file)?;
-    let fencing = flags.fencing.map_or(scenario.fencing(), Fencing::from);
-    let batches = vec![batch(scenario.under(fencing), flags)];
-    run(batches, flags, Shown::Summary)
+fn run_some(names_or_files: &[String], flags: &Flags) -> Result<ExitCode, Error> {
+    let stage = flags.world.stage()?;
+    let mut batches = Vec::new();
+    for name_or_file in names_or_files {
+        let scenario = suite::find(name_or_file)?;
+        let fencing = flags.fencing.map_or(scenario.fencing(), Fencing::from);
+        batches.push(batch(scenario.under(fencing), flags, 1, &*stage));
+    }
+    check_supported(&*stage, &batches)?;
+    run(batches, flags, Shown::Summary, &*stage)
 }
 
-fn batch(scenario: Scenario, flags: &Flags) -> Batch {
+/// The runs of a scenario; of a real one so many, unless it is said which.
+fn batch(mut scenario: Scenario, flags: &Flags, real_runs: u64, stage: &dyn Stage) -> Batch {
+    let (runs, pace) = match stage.is_real() {
+        true => (real_runs, REAL_PACE),
+        false => (SEEDS_TO_SHOW_HARM as u64, 1.0),
+    };
     let seeds = match (flags.seed, &flags.seeds, scenario.seed) {
         (Some(seed), _, _) | (None, None, Some(seed)) => vec![seed],
         (None, Some(seeds), _) => seeds.iter().collect(),
-        (None, None, None) => (1..=SEEDS_TO_SHOW_HARM as u64).collect(),
+        (None, None, None) => (1..=runs).collect(),
     };
+    scenario.workload.ops_per_second *= flags.pace.unwrap_or(pace);
     Batch {
         scenario: Arc::new(scenario),
         seeds,
     }
 }
 
-fn run(batches: Vec<Batch>, flags: &Flags, shown: Shown) -> Result<ExitCode, Error> {
-    let stage = stage()?;
-    check_supported(&*stage, &batches)?;
+fn run(
+    batches: Vec<Batch>,
+    flags: &Flags,
+    shown: Shown,
+    stage: &dyn Stage,
+) -> Result<ExitCode, Error> {
+    stage.prepare()?;
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = if stage.is_real() { 1 } else { cores };
+    let out = flags.out.clone().unwrap_or_else(runs_folder);
+    let (out, again) = match stage.is_real() {
+        true => (
+            out.join(stage.name()),
+            Again::Judged(out.join(stage.name())),
+        ),
+        false => (out, Again::Replayed),
+    };
     let options = Options {
-        jobs: flags.jobs.map_or(cores, usize::from),
-        keep_all: flags.keep_all,
-        out: Some(flags.out.clone().unwrap_or_else(runs_folder)),
+        jobs: flags.jobs.map_or(jobs, usize::from),
+        keep_all: flags.keep_all || stage.is_real(),
+        out: Some(out),
+        again,
     };
     let total: usize = batches.iter().map(|batch| batch.seeds.len()).sum();
     let bar = ProgressBar::new(total as u64); // On stderr, and only where a person looks.
@@ -286,9 +394,9 @@ fn run(batches: Vec<Batch>, flags: &Flags, shown: Shown) -> Result<ExitCode, Err
         }
         bar.inc(1);
     };
-    let reports = run_all(&*stage, &batches, &options, &done);
+    let reports = run_all(stage, &batches, &options, &done);
     bar.finish_and_clear();
-    let summary = Summary::new(&batches, &reports?);
+    let summary = Summary::new(&batches, &reports?, &options.again);
     let matrix = Matrix::new(&summary);
     if let (Shown::Matrix, Some(out)) = (shown, &options.out) {
         matrix.write(out)?;
@@ -339,7 +447,7 @@ fn replay(
     };
     let fencing = fencing.unwrap_or(scenario.fencing());
     let scenario = Arc::new(scenario.under(fencing)).drawn(seed);
-    let stage = stage()?;
+    let stage = world::simulated()?;
     check_supported(
         &*stage,
         &[Batch {
@@ -375,27 +483,21 @@ fn replay(
     ))
 }
 
-/// The world of this build.
-#[cfg(madsim)]
-fn stage() -> Result<Box<dyn Stage>, NotSimulated> {
-    Ok(Box::new(crate::world::sim::SimStage))
-}
-
-/// The world of this build: none, since the simulator is chosen when the program is compiled.
-#[cfg(not(madsim))]
-fn stage() -> Result<Box<dyn Stage>, NotSimulated> {
-    let set = |name: &&str| std::env::var_os(name).is_some_and(|flags| !flags.is_empty());
-    let flags = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"]
-        .into_iter()
-        .find(set);
-    Err(flags.map_or(NotSimulated::OtherBuild, NotSimulated::Flags))
-}
-
 /// `runs` at the top of the repository, from wherever the program is called; here, if the repository has moved.
 fn runs_folder() -> PathBuf {
+    repository().join("runs")
+}
+
+fn repository() -> &'static Path {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     let repository = repository.filter(|repository| repository.is_dir());
-    repository.unwrap_or(Path::new(".")).join("runs")
+    repository.unwrap_or(Path::new("."))
+}
+
+/// Where real clusters live while they run, wherever their runs are kept.
+#[cfg(not(madsim))]
+fn sites_folder() -> PathBuf {
+    runs_folder().join(".sites")
 }
 
 /// Prints to stdout. A reader that has seen enough, such as `head`, is no error.

@@ -7,6 +7,7 @@ use kv::engine::EngineKind;
 
 use crate::scenario::{Kind, Problem};
 use crate::soak::NoSoak;
+use crate::world::trouble::Trouble;
 
 /// Why nothing was run, or nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -89,8 +90,26 @@ pub enum Error {
         /// The scenario.
         scenario: String,
         /// Why not, and what to do.
-        reason: &'static str,
+        reason: String,
     },
+    /// Something else of a scenario that the world cannot do.
+    #[error(
+        "the world \"{world}\" cannot do {reason}, which {scenario} asks for; use the world sim"
+    )]
+    RefusedScenario {
+        /// The world.
+        world: &'static str,
+        /// The scenario.
+        scenario: String,
+        /// What it asks for.
+        reason: String,
+    },
+    /// A machine on which no run can begin.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+    /// Somebody wanted the program to end.
+    #[error("interrupted: what was started is taken down again")]
+    Interrupted,
     /// An engine that cannot run in the world.
     #[error(
         "the world \"{world}\" cannot run the engine {engine}, which {scenario} asks for: {reason}"
@@ -105,6 +124,9 @@ pub enum Error {
         /// Why not, and what to do.
         reason: &'static str,
     },
+    /// A simulator that cannot be started from here.
+    #[error("cannot run `cargo sim`: {0}; run it in the repository")]
+    NoCargo(#[source] io::Error),
     /// A build without the simulator.
     #[error(transparent)]
     NotSimulated(#[from] NotSimulated),
@@ -127,6 +149,9 @@ pub enum NotSimulated {
          `unset {0}`, then run `cargo sim` again"
     )]
     Flags(&'static str),
+    /// It is the simulated one, and a real world is asked for.
+    #[error("the worlds local and docker are in another build; run it as `cargo scenarios`")]
+    RealWorld,
     /// It was built by other means.
     #[error("this build has no simulator in it; run it as `cargo sim`")]
     OtherBuild,

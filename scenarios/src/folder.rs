@@ -34,6 +34,7 @@ pub fn write(
     scenario: &Scenario,
     report: &SeedReport,
     played: &Played,
+    again: &Again,
 ) -> Result<PathBuf, Error> {
     let folder = path(out, scenario, report.seed);
     let unwritable = |source| Error::Unwritable {
@@ -43,8 +44,8 @@ pub fn write(
     let parent = folder.parent().unwrap_or(out);
     fs::create_dir_all(parent).map_err(unwritable)?;
     let unfinished = parent.join(format!(".{}.{}", report.seed, std::process::id()));
-    let written =
-        fill(&unfinished, scenario, report, played).and_then(|()| replace(&unfinished, &folder));
+    let written = fill(&unfinished, scenario, report, played, again)
+        .and_then(|()| replace(&unfinished, &folder));
     if let Err(source) = written {
         let _ = fs::remove_dir_all(&unfinished); // The first error is the one that matters.
         return Err(unwritable(source));
@@ -79,6 +80,7 @@ fn fill(
     scenario: &Scenario,
     report: &SeedReport,
     played: &Played,
+    again: &Again,
 ) -> io::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -89,7 +91,12 @@ fn fill(
     fs::write(folder.join("scenario.toml"), itself.to_toml())?;
     lines(&folder.join("history.jsonl"), &played.history)?;
     lines(&folder.join("events.jsonl"), &played.events)?;
-    let mut verdict = serde_json::to_string_pretty(&Judged::new(scenario, report))?;
+    for (name, bytes) in &played.left {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write(path, bytes)?;
+    }
+    let mut verdict = serde_json::to_string_pretty(&Judged::new(scenario, report, again))?;
     verdict.push('\n');
     fs::write(folder.join("verdict.json"), verdict)
 }
@@ -125,7 +132,7 @@ struct JudgedGuarantee<'a> {
 }
 
 impl<'a> Judged<'a> {
-    fn new(scenario: &'a Scenario, report: &'a SeedReport) -> Self {
+    fn new(scenario: &'a Scenario, report: &'a SeedReport, again: &Again) -> Self {
         let fencing = scenario.fencing();
         let judged =
             |(guarantee, verdict): &'a (checker::Guarantee, checker::Verdict)| JudgedGuarantee {
@@ -141,7 +148,30 @@ impl<'a> Judged<'a> {
             ok_writes: report.ok_writes,
             failures: report.failures.iter().map(ToString::to_string).collect(),
             guarantees: report.verdicts.iter().map(judged).collect(),
-            replay: replay_command(scenario, report.seed),
+            replay: again.command(scenario, report.seed),
+        }
+    }
+}
+
+/// How a run is looked at again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It is run again from its seed.
+    Replayed,
+    /// It cannot be repeated: what is kept of it, in this folder of runs, is judged again.
+    Judged(PathBuf),
+}
+
+impl Again {
+    /// The one command for it.
+    #[must_use]
+    pub fn command(&self, scenario: &Scenario, seed: u64) -> String {
+        match self {
+            Self::Replayed => replay_command(scenario, seed),
+            Self::Judged(out) => {
+                let history = path(out, scenario, seed).join("history.jsonl");
+                format!("cargo checker check {}", history.display())
+            }
         }
     }
 }

@@ -46,6 +46,19 @@ pub struct Played {
     pub ok_writes: u64,
     /// Why the run shows nothing, or cannot be trusted.
     pub failures: Vec<Failure>,
+    /// What else the world leaves, by the names of files in the run's folder.
+    pub left: BTreeMap<String, Vec<u8>>,
+}
+
+impl Played {
+    /// A run that came to nothing.
+    #[must_use]
+    pub fn failed(failure: Failure) -> Self {
+        Self {
+            failures: vec![failure],
+            ..Self::default()
+        }
+    }
 }
 
 /// The script of a scenario.
@@ -61,6 +74,7 @@ async fn play(scenario: Arc<Scenario>, world: Arc<dyn World>, seed: u64) -> Play
         return Played {
             events: world.drain(),
             failures,
+            left: world.leave().await,
             ..Played::default()
         };
     }
@@ -104,6 +118,7 @@ async fn play(scenario: Arc<Scenario>, world: Arc<dyn World>, seed: u64) -> Play
         ok_reads: counts.reads,
         ok_writes: counts.writes,
         failures: play.failures,
+        left: play.world.leave().await,
     }
 }
 

@@ -14,7 +14,7 @@ use checker::{Guarantee, History, Limits, Verdict};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::folder;
+use crate::folder::{self, Again};
 use crate::play::{Failure, Played, script};
 use crate::scenario::{Kind, Scenario};
 use crate::world::Stage;
@@ -37,6 +37,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Whether to keep runs in which nothing broke, too.
     pub keep_all: bool,
+    /// How a run is looked at again.
+    pub again: Again,
 }
 
 /// What a seed came to.
@@ -190,7 +192,11 @@ pub fn run_all(
         while let Some((batch, seed)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
             let scenario = &batches[*batch].scenario.drawn(*seed);
             let (report, played) = run_seed(stage, scenario, *seed);
-            if let Err(error) = keep(options, scenario, &report, &played) {
+            let kept = match report.failures.contains(&Failure::Interrupted) {
+                true => Err(Error::Interrupted),
+                false => keep(options, scenario, &report, &played),
+            };
+            if let Err(error) = kept {
                 next.store(work.len(), Ordering::Relaxed); // The others stop, too.
                 trouble
                     .lock()
@@ -225,7 +231,7 @@ fn keep(
 ) -> Result<(), Error> {
     match &options.out {
         Some(out) if options.keep_all || report.is_worth_keeping() => {
-            folder::write(out, scenario, report, played).map(drop)
+            folder::write(out, scenario, report, played, &options.again).map(drop)
         }
         Some(out) => folder::remove(out, scenario, report.seed),
         None => Ok(()),
@@ -238,29 +244,52 @@ fn keep(
 /// Names the first fault that it cannot do.
 pub fn check_supported(stage: &dyn Stage, batches: &[Batch]) -> Result<(), Error> {
     for batch in batches {
-        let engine = batch.scenario.cluster.engine;
-        if let Some(reason) = stage.lacks_engine(engine) {
-            let (world, scenario) = (stage.name(), batch.scenario.id.clone());
-            return Err(Error::RefusedEngine {
-                world,
-                engine,
-                scenario,
-                reason,
-            });
-        }
-        let drawn = batch.scenario.random.iter().flat_map(|_| Kind::ALL);
-        let named = batch.scenario.faults.iter();
-        for kind in named.map(|fault| fault.action.kind()).chain(drawn) {
+        check_playable(stage, &batch.scenario)?;
+        let scenario = &batch.scenario;
+        let (world, id) = (stage.name(), &scenario.id);
+        let refused = |kind, reason| Error::Refused {
+            world,
+            kind,
+            scenario: id.clone(),
+            reason,
+        };
+        for kind in scenario.random.iter().flat_map(|_| Kind::ALL) {
             if let Some(reason) = stage.lacks(kind) {
-                let (world, scenario) = (stage.name(), batch.scenario.id.clone());
-                return Err(Error::Refused {
-                    world,
-                    kind,
-                    scenario,
-                    reason,
-                });
+                return Err(refused(kind, reason));
             }
         }
+        for action in scenario.faults.iter().map(|fault| &fault.action) {
+            let kind = action.kind();
+            let lacks = stage.lacks(kind).or_else(|| stage.lacks_action(action));
+            if let Some(reason) = lacks {
+                return Err(refused(kind, reason));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the world can start the scenario's cluster, whatever happens to it then.
+///
+/// # Errors
+/// Names what it cannot do.
+pub fn check_playable(stage: &dyn Stage, scenario: &Scenario) -> Result<(), Error> {
+    let (world, id) = (stage.name(), &scenario.id);
+    let engine = scenario.cluster.engine;
+    if let Some(reason) = stage.lacks_engine(engine) {
+        return Err(Error::RefusedEngine {
+            world,
+            engine,
+            scenario: id.clone(),
+            reason,
+        });
+    }
+    if let Some(reason) = stage.lacks_scenario(scenario) {
+        return Err(Error::RefusedScenario {
+            world,
+            scenario: id.clone(),
+            reason,
+        });
     }
     Ok(())
 }

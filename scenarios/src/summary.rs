@@ -5,7 +5,7 @@ use std::fmt::Write;
 use checker::{Guarantee, Verdict};
 use serde::Serialize;
 
-use crate::folder::replay_command;
+use crate::folder::Again;
 use crate::runner::{Batch, SeedReport};
 use crate::scenario::{Expected, SEEDS_TO_SHOW_HARM};
 
@@ -108,11 +108,11 @@ pub struct FailedSeed {
 impl Summary {
     /// Sums up what [`run_all`](crate::runner::run_all) returned for the batches.
     #[must_use]
-    pub fn new(batches: &[Batch], reports: &[Vec<SeedReport>]) -> Self {
+    pub fn new(batches: &[Batch], reports: &[Vec<SeedReport>], again: &Again) -> Self {
         let batches: Vec<BatchSummary> = batches
             .iter()
             .zip(reports)
-            .map(|(batch, reports)| BatchSummary::new(batch, reports))
+            .map(|(batch, reports)| BatchSummary::new(batch, reports, again))
             .collect();
         let outcome = batches.iter().map(|batch| batch.outcome).max();
         Self {
@@ -146,7 +146,7 @@ impl Summary {
 }
 
 impl BatchSummary {
-    fn new(batch: &Batch, reports: &[SeedReport]) -> Self {
+    fn new(batch: &Batch, reports: &[SeedReport], again: &Again) -> Self {
         let (scenario, fencing) = (&batch.scenario, batch.scenario.fencing());
         let tally =
             |guarantee| Tally::new(guarantee, scenario.expect.of(fencing, guarantee), reports);
@@ -177,7 +177,7 @@ impl BatchSummary {
             ok_mean: oks.sum::<u64>() as f64 / reports.len().max(1) as f64,
             outcome,
             replay: first_of_interest(&guarantees, &failed)
-                .map(|seed| replay_command(scenario, seed)),
+                .map(|seed| again.command(scenario, seed)),
             guarantees,
             failed,
         }

@@ -1,12 +1,20 @@
 //! A world: a cluster that runs somewhere, its clients, and what can be done to it.
 //!
 //! The runner, the workload and the nemesis know this trait and no world by name. The simulator is one world
-//! (`world/sim.rs`); real processes and containers are others. A [`Stage`] starts a world for one run and plays a script
+//! (`world/sim.rs`), real processes (`world/local.rs`) and containers (`world/docker.rs`) are others. A [`Stage`] starts a world for one run and plays a script
 //! in it.
 
+pub mod client;
+#[cfg(not(madsim))]
+pub mod docker;
+#[cfg(not(madsim))]
+pub mod local;
 pub mod observed;
+#[cfg(not(madsim))]
+pub mod real;
 #[cfg(madsim)]
 pub mod sim;
+pub mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -21,8 +29,9 @@ use kv::handle::Status;
 use kv_core::{Epoch, NodeId, ShardId};
 use tokio::task::JoinHandle;
 
+use self::trouble::Trouble;
 use crate::play::Played;
-use crate::scenario::{Cue, Disturbance, Kind, Scenario, Spot};
+use crate::scenario::{Action, Cue, Disturbance, Kind, Scenario, Spot};
 
 /// Work that a world runs somewhere.
 pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -35,11 +44,39 @@ pub trait Stage: Send + Sync {
     /// The name of the kind.
     fn name(&self) -> &'static str;
 
-    /// Why this world cannot do such a fault, if it cannot. Asked before anything is started.
-    fn lacks(&self, kind: Kind) -> Option<&'static str>;
+    /// Whether runs are of real processes: they cannot be repeated, and take their time.
+    fn is_real(&self) -> bool {
+        false
+    }
+    /// Whether this machine has all that a run needs, and nothing stands in the way. Asked before anything is started.
+    ///
+    /// # Errors
+    /// In one line: what is missing, and what to do.
+    fn prepare(&self) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// Why this world cannot do faults of a kind, if it cannot. Asked before anything is started.
+    fn lacks(&self, kind: Kind) -> Option<String>;
+    /// Why this world, which can do faults of that kind, cannot do this one. Asked before anything is started.
+    fn lacks_action(&self, _action: &Action) -> Option<String> {
+        None
+    }
+    /// What else of a scenario this world cannot do. Asked before anything is started.
+    fn lacks_scenario(&self, _scenario: &Scenario) -> Option<String> {
+        None
+    }
     /// Why no node of this world can store in such an engine, if none can. Asked before anything is started.
     fn lacks_engine(&self, _engine: EngineKind) -> Option<&'static str> {
         None
+    }
+
+    /// Starts the scenario's cluster, tells where it is, line by line, and keeps it until somebody wants the program to end.
+    ///
+    /// # Errors
+    /// When it does not come up, or the world has no cluster that one could play with.
+    fn keep(&self, _scenario: &Scenario, _tell: &dyn Fn(&[String])) -> Result<(), Trouble> {
+        Err(Trouble::NothingToKeep { world: self.name() })
     }
 
     /// Starts the scenario's cluster, plays the script in it, and takes everything down again.
@@ -85,6 +122,10 @@ pub trait World: Send + Sync {
     }
     /// Which nodes stopped by themselves, and why.
     async fn failures(&self) -> BTreeMap<NodeId, String>;
+    /// What else is to be kept of a run, by the names of files in its folder.
+    async fn leave(&self) -> BTreeMap<String, Vec<u8>> {
+        BTreeMap::new()
+    }
 }
 
 /// What the director of a run says.

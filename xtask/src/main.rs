@@ -17,15 +17,7 @@ const SIMULATED: [&str; 4] = [
     "target/sim",
 ];
 
-/// What the build adds in which bugs can be planted (`kv_core::planted`).
-const PLANTED: [&str; 4] = [
-    "--config",
-    "target.'cfg(all())'.rustflags=['--cfg','planted']",
-    "--target-dir",
-    "target/planted",
-];
-
-/// What the build adds that plays planted bugs in the simulator.
+/// What the build adds in which bugs can be planted (`kv_core::planted`) and played in the simulator.
 const PLANTED_SIMULATED: [&str; 4] = [
     "--config",
     "target.'cfg(all())'.rustflags=['--cfg','madsim','--cfg','planted']",
@@ -74,7 +66,12 @@ fn main() -> anyhow::Result<()> {
                 "lints",
                 cargo(&["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]),
             )?;
+            // What is only in the simulated builds, and only where bugs can be planted.
             let packages = [
+                "-p",
+                "kv-core",
+                "-p",
+                "model",
                 "-p",
                 "sim",
                 "-p",
@@ -84,25 +81,7 @@ fn main() -> anyhow::Result<()> {
                 "-Dwarnings",
             ];
             step(
-                "lints, simulated",
-                built_with(&SIMULATED, "clippy", &packages),
-            )?;
-            let packages = [
-                "-p",
-                "kv-core",
-                "-p",
-                "model",
-                "--all-targets",
-                "--",
-                "-Dwarnings",
-            ];
-            step(
-                "lints, with planted bugs",
-                built_with(&PLANTED, "clippy", &packages),
-            )?;
-            let packages = ["-p", "scenarios", "--all-targets", "--", "-Dwarnings"];
-            step(
-                "lints, with planted bugs, simulated",
+                "lints, simulated, with planted bugs",
                 built_with(&PLANTED_SIMULATED, "clippy", &packages),
             )?;
             test()?;
@@ -141,18 +120,18 @@ fn bench_peers(options: &[String]) -> anyhow::Result<()> {
 
 fn test() -> anyhow::Result<()> {
     tidy::check(&root())?;
-    step(
-        "tests",
-        cargo(&["test", "--workspace", "--exclude", "model"]),
-    )?;
-    test_rocksdb()?;
-    test_zookeeper()?;
+    let features = features()?;
+    step("tests", tests_with(&features, &[]))?;
+    test_zookeeper(&features)?;
+    test_real_worlds(&features)?;
     // The model visits millions of states. That the plain protocol loses a write is one of these tests.
     let model = ["test", "--release", "-p", "model"];
     step("tests, model", cargo(&model))?;
     // Its exit code says that everything was visited, holds, and was reached.
-    let quick = ["model", "check", "--preset", "quick"];
-    step("the model, complete within the quick bounds", cargo(&quick))?;
+    let quick = ["run", "--release", "-p", "model", "--"];
+    let mut quick = cargo(&quick);
+    quick.args(["check", "--preset", "quick"]);
+    step("the model, complete within the quick bounds", quick)?;
     step(
         "tests, simulated",
         built_with(
@@ -161,84 +140,95 @@ fn test() -> anyhow::Result<()> {
             &["--release", "-p", "sim", "-p", "scenarios"],
         ),
     )?;
+    // The model finds each of them, and what it finds is played with real nodes in the simulator.
+    let planted = [
+        "--release",
+        "-p",
+        "model",
+        "-p",
+        "scenarios",
+        "--test",
+        "planted",
+        "--",
+        "--nocapture",
+    ];
     step(
-        "planted bugs, in the model",
-        built_with(
-            &PLANTED,
-            "test",
-            &[
-                "--release",
-                "-p",
-                "model",
-                "--test",
-                "planted",
-                "--",
-                "--nocapture",
-            ],
-        ),
-    )?;
-    step(
-        "planted bugs, in the simulator",
-        built_with(
-            &PLANTED_SIMULATED,
-            "test",
-            &[
-                "--release",
-                "-p",
-                "scenarios",
-                "--test",
-                "planted",
-                "--",
-                "--nocapture",
-            ],
-        ),
+        "planted bugs, in the model and in the simulator",
+        built_with(&PLANTED_SIMULATED, "test", &planted),
     )
 }
 
-/// The engine that is built only where it is asked for, with Debian's library, which takes a minute where the crate's own takes many.
-fn test_rocksdb() -> anyhow::Result<()> {
-    let name = "tests, with RocksDB";
+/// The tests of the normal build. Every step asks for the same packages and features, so that nothing is built twice.
+fn tests_with(features: &[&str], tests: &[&str]) -> Command {
+    let mut command = cargo(&["test", "--workspace", "--exclude", "model"]);
+    command.args(features).args(tests);
+    in_rocksdb(command, features)
+}
+
+/// With what the normal build is tested: with RocksDB, where Debian's library is, which takes a minute where the crate's own takes many.
+fn features() -> anyhow::Result<Vec<&'static str>> {
     let missing =
         "librocksdb-dev is not installed: apt-get install clang libclang-dev g++ librocksdb-dev";
-    if !is_installed(name, "/usr/include/rocksdb/c.h", missing)? {
-        return Ok(());
+    let rocksdb = is_installed("tests, with RocksDB", "/usr/include/rocksdb/c.h", missing)?;
+    Ok(match rocksdb {
+        true => vec!["--features", "kv/rocksdb"],
+        false => vec![],
+    })
+}
+
+fn in_rocksdb(mut command: Command, features: &[&str]) -> Command {
+    if !features.is_empty() {
+        command.env("ROCKSDB_LIB_DIR", library_folder());
+        command.env("ROCKSDB_INCLUDE_DIR", "/usr/include");
     }
-    let tests = [
-        "--lib",
-        "--test",
-        "catch_up",
-        "--test",
-        "engine_faults",
-        "--test",
-        "engine_damage",
-    ];
-    let mut command = cargo(&[
-        "test",
-        "-p",
-        "kv",
-        "--features",
-        "rocksdb",
-        "--target-dir",
-        "target/rocksdb",
-    ]);
-    command.args(tests);
-    command.env("ROCKSDB_LIB_DIR", library_folder());
-    command.env("ROCKSDB_INCLUDE_DIR", "/usr/include");
-    step(name, command)
+    command
 }
 
 /// What needs a real ZooKeeper: the tests start their servers themselves, and most of the time wait for sessions to end.
-fn test_zookeeper() -> anyhow::Result<()> {
+fn test_zookeeper(features: &[&str]) -> anyhow::Result<()> {
     let name = "tests, with ZooKeeper";
-    let missing = "ZooKeeper is not installed: apt-get install zookeeper";
-    if !is_installed(name, "/usr/share/java/zookeeper.jar", missing)? {
+    if !has_zookeeper(name)? {
         return Ok(());
     }
     let tests = ["--test", "zookeeper", "--test", "zookeeper_cluster"];
-    let mut command = cargo(&["test", "-p", "kv"]);
-    command.args(tests);
+    let mut command = tests_with(features, &tests);
     command.args(["--", "--ignored", "--test-threads", "2"]);
     step(name, command)
+}
+
+fn has_zookeeper(name: &str) -> anyhow::Result<bool> {
+    let missing = "ZooKeeper is not installed: apt-get install zookeeper";
+    is_installed(name, "/usr/share/java/zookeeper.jar", missing)
+}
+
+/// Three scenarios of the suite, each once with real processes and once with containers, side by side: they wait most of the time.
+const REAL_SCENARIOS: [&str; 3] = ["writer-isolated", "pause-past-lease", "kill-each-in-turn"];
+
+fn test_real_worlds(features: &[&str]) -> anyhow::Result<()> {
+    let mut build = cargo(&["build", "--workspace", "--exclude", "model", "--bins"]);
+    build.args(features);
+    step("programs", in_rocksdb(build, features))?;
+    let program = root().join("target/debug/scenarios");
+    let run = |world: &str| {
+        let mut command = Command::new(&program);
+        command.arg("run").args(REAL_SCENARIOS);
+        command.args(["--world", world, "--jobs", "3"]);
+        command
+    };
+    let name = "scenarios, with real processes";
+    if has_zookeeper(name)? {
+        step(name, run("local"))?;
+    }
+    let name = "scenarios, with containers";
+    let engine = Command::new("docker").arg("info").output();
+    if !engine.is_ok_and(|engine| engine.status.success()) {
+        eprintln!("── {name}: SKIPPED, no Docker engine answers");
+        return Ok(());
+    }
+    let mut images = Command::new(root().join("docker/offline-images.sh"));
+    images.arg("--binary").arg(root().join("target/debug/kv"));
+    step("images", images)?;
+    step(name, run("docker"))
 }
 
 /// Whether a step can run. Where what it needs is missing it says so and is skipped; in CI that is an error.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use kv::access::Access;
 use kv::config::{ClusterConfig, NodeConfig, REPLICATION_FACTOR, Timing};
 use kv::error::NodeError;
+use kv::events::NoEvents;
 use kv::handle::{ClusterMap, NodeHandle, ShardView};
 use kv::node::Node;
 use kv_core::{NodeId, ShardId};
@@ -66,8 +68,14 @@ impl Cluster {
         let coordination = Service::embedded(&data.join("coordination"), &Timing::default())?;
         for config in configs {
             let folder = data.join(config.id.to_string());
-            let environment =
-                environment_for_serve(&folder, &config, &coordination, Access::default(), seed())?;
+            let environment = environment_for_serve(
+                &folder,
+                &config,
+                &coordination,
+                Access::default(),
+                Arc::new(NoEvents),
+                seed(),
+            )?;
             let mut node = Node::start(config.clone(), environment).await?;
             running.insert(config.id, node.handle().clone());
             let stopped = stopped.clone();

@@ -1,6 +1,8 @@
 //! `kv serve`: one node, as its settings say: alone, or with ZooKeeper one of a cluster.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +13,7 @@ use kv::coordination::zookeeper::ZooKeeperAddress;
 use kv::door::Door;
 use kv::engine::EngineKind;
 use kv::error::NodeError;
+use kv::events::{Events, NoEvents};
 use kv::http::HttpServer;
 use kv::node::Node;
 use kv::node::stop::Departure;
@@ -21,6 +24,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::arguments::{self, seed};
+use super::events::EventFile;
 use super::settings::{Coordination, Overrides, Settings};
 use super::shape::Shape;
 use super::world::{Service, environment_for_serve};
@@ -66,6 +70,9 @@ pub(super) struct Serve {
     /// The address that others reach the node at, if it is not the one that it listens on.
     #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
     advertise: Option<String>,
+    /// The address of this machine that the node's calls to others come from; the system chooses unless it is set.
+    #[arg(long, value_name = "ADDRESS")]
+    source: Option<IpAddr>,
     /// The number of the node. A data folder belongs to one node for ever [default: 1].
     #[arg(long, value_name = "NUMBER", value_parser = arguments::node_id)]
     node_id: Option<NodeId>,
@@ -104,6 +111,9 @@ pub(super) struct Serve {
     /// The address to serve HTTP on: keys, health and metrics. Without one there is no HTTP.
     #[arg(long, value_name = "HOST:PORT", value_parser = arguments::address)]
     http: Option<String>,
+    /// A file that gets every event of the node for a checker, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
     /// Let clients stop the node with `kv kill`.
     #[arg(long)]
     allow_kill: bool,
@@ -134,8 +144,16 @@ impl Serve {
         let (config, data) = (valid.node, valid.data);
         let service = Service::open(&valid.coordination, &data, &config.timing)?;
         let folder = data.join("node");
-        let access = loaded.access.clone();
-        let environment = environment_for_serve(&folder, &config, &service, loaded.access, seed())?;
+        let access = loaded.access.from_source(valid.source);
+        let events: Arc<dyn Events> = match &valid.events {
+            Some(file) => Arc::new(EventFile::open(file, config.id).map_err(|source| {
+                let path = file.display().to_string();
+                CliError::Output { path, source }
+            })?),
+            None => Arc::new(NoEvents),
+        };
+        let environment =
+            environment_for_serve(&folder, &config, &service, access.clone(), events, seed())?;
         let mut node = Node::start_behind(config.clone(), environment, door.clone()).await?;
         tokio::spawn(log::follow_agent(config.id, node.agent_state()));
         let map = node.handle().cluster_as_it_changes();
@@ -183,6 +201,8 @@ impl Serve {
             data: self.data,
             listen: self.listen,
             advertise: self.advertise,
+            source: self.source,
+            events: self.events,
             allow_kill: self.allow_kill,
             zookeeper: self.zookeeper,
             zookeeper_auth_file: self.zookeeper_auth_file,

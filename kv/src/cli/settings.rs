@@ -4,6 +4,7 @@
 //! [`Valid`] what has been checked: all of a wrong file is refused before anything starts, with one line that names the
 //! place, the value, and what is allowed. Paths in the file are relative to the folder that it lies in.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,6 +137,7 @@ impl Settings {
             &mut self.tls.peer_ca,
             &mut self.auth.client_tokens_file,
             &mut self.auth.peer_token_file,
+            &mut self.log.events,
         ];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
@@ -175,6 +177,8 @@ pub(super) struct Overrides {
     pub(super) data: Option<PathBuf>,
     pub(super) listen: Option<String>,
     pub(super) advertise: Option<String>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) events: Option<PathBuf>,
     pub(super) allow_kill: bool,
     pub(super) insecure: bool,
     pub(super) engine: Option<EngineKind>,
@@ -206,6 +210,8 @@ impl Overrides {
         }
         put(self.listen, &mut node.listen);
         put(self.advertise.map(Some), &mut node.advertise);
+        put(self.source.map(Some), &mut node.source);
+        put(self.events.map(Some), &mut settings.log.events);
         node.allow_kill |= self.allow_kill;
         settings.auth.insecure |= self.insecure;
         put(self.engine.map(Into::into), &mut storage.engine);

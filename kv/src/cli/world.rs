@@ -10,7 +10,7 @@ use kv::coordination::Coordination;
 use kv::coordination::embedded::{Broken, Embedded};
 use kv::coordination::zookeeper::{Identity, ZooKeeper};
 use kv::environment::{Clock, Environment};
-use kv::events::NoEvents;
+use kv::events::Events;
 use kv::fs::os::OsFileSystem;
 use kv::transport::GrpcTransport;
 
@@ -69,6 +69,7 @@ pub(super) fn environment_for_serve(
     config: &NodeConfig,
     service: &Service,
     access: Access,
+    events: Arc<dyn Events>,
     seed: u64,
 ) -> Result<Environment, CliError> {
     Ok(Environment {
@@ -80,7 +81,7 @@ pub(super) fn environment_for_serve(
         }),
         events: Arc::new(Told {
             node: config.id,
-            events: Arc::new(NoEvents),
+            events,
         }),
         seed,
     })

@@ -59,6 +59,18 @@ pub async fn leave(session: &dyn Session, lock: &str) -> Result<(), Coordination
     Ok(())
 }
 
+/// The session that holds the lock, if any does. It leaves a watch on the queue.
+///
+/// # Errors
+/// Those of the session.
+pub async fn holder(
+    session: &dyn Session,
+    lock: &str,
+) -> Result<Option<SessionId>, CoordinationError> {
+    let queue = queue(session, lock).await?;
+    Ok(queue.first().and_then(|(_, name)| owner_of(name)))
+}
+
 async fn look(session: &dyn Session, lock: &str) -> Result<Place, CoordinationError> {
     loop {
         let queue = queue(session, lock).await?;

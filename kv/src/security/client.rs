@@ -46,6 +46,7 @@ pub fn client_access(files: &ClientFiles) -> Result<(Access, Vec<String>), Secur
     let access = Access {
         tls,
         bearer: tokens.as_ref().map(Tokens::bearer),
+        source: None,
     };
     Ok((access, warnings))
 }

@@ -93,6 +93,7 @@ pub(super) fn load(
     let access = Access {
         tls: Some(tls),
         bearer: None,
+        source: None,
     };
     let server = Server {
         config,

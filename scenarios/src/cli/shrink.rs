@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kv_core::Fencing;
 
-use super::{FencingFlag, print, runs_folder, stage};
+use super::{FencingFlag, print, runs_folder, world};
 use crate::error::Error;
 use crate::runner::{Batch, check_supported};
 use crate::scenario::Scenario;
@@ -50,7 +50,7 @@ pub(super) fn run(flags: &ShrinkFlags) -> Result<ExitCode, Error> {
     };
     let fencing = flags.fencing.map_or(scenario.fencing(), Fencing::from);
     let scenario = scenario.under(fencing);
-    let stage = stage()?;
+    let stage = world::simulated()?;
     let batch = Batch {
         scenario: scenario.clone().into(),
         seeds: vec![seed],

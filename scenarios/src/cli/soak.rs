@@ -14,7 +14,7 @@ use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 use kv_core::Fencing;
 use serde_json::json;
 
-use super::{FencingFlag, print, runs_folder, stage, stop};
+use super::{FencingFlag, print, runs_folder, stop, world};
 use crate::error::Error;
 use crate::runner::{Batch, check_supported};
 use crate::scenario::{Length, Scenario};
@@ -109,7 +109,7 @@ pub(super) fn run(flags: &SoakFlags) -> Result<ExitCode, Error> {
         .iter()
         .map(|scenario| scenario.under(fencing).into());
     let scenarios: Vec<Arc<Scenario>> = scenarios.collect();
-    let stage = stage()?;
+    let stage = world::simulated()?;
     let batch = |scenario: &Arc<Scenario>| Batch {
         scenario: scenario.clone(),
         seeds: Vec::new(),

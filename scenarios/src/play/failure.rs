@@ -8,6 +8,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
+    /// Somebody wanted the program to end.
+    Interrupted,
     /// The cluster never became ready.
     NotReady {
         /// What was missing.
@@ -86,7 +88,8 @@ impl Failure {
             | Self::NoOkWrite
             | Self::NeverFired { .. }
             | Self::CueMissed { .. } => true,
-            Self::NotReady { .. }
+            Self::Interrupted
+            | Self::NotReady { .. }
             | Self::NotRecovered { .. }
             | Self::NodeStopped { .. }
             | Self::WentOn { .. }
@@ -100,6 +103,7 @@ impl Failure {
     #[must_use]
     pub fn name(&self) -> String {
         let name = match self {
+            Self::Interrupted => "interrupted",
             Self::NotReady { .. } => "never ready",
             Self::TooFewOk { .. } => "too few ok",
             Self::NoOkRead => "no ok read",
@@ -124,6 +128,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Interrupted => f.write_str("interrupted"),
             Self::NotReady { why } => write!(f, "the cluster never became ready: {why}"),
             Self::TooFewOk { ok, min_ok } => {
                 write!(

@@ -190,4 +190,114 @@ mod tests {
             assert_eq!((kind.name(), kind.shard()), (name, Some(1)));
         }
     }
+
+    /// One of each.
+    fn every_event() -> Vec<Event> {
+        let (shard, epoch, after) = (ShardId(1), Epoch(2), Offset(7));
+        let version = Version::new(epoch, after);
+        let (node, log, chain) = (NodeId(3), Log::default(), 77);
+        let members = vec![NodeId(4), NodeId(6)];
+        let record = kv_core::ShardRecord {
+            shard,
+            epoch,
+            writer: Some(kv_core::WriterRecord {
+                node,
+                session: kv_core::SessionId(9),
+            }),
+            released_by: None,
+            voters: members.iter().copied().collect(),
+            write_quorum: 2,
+            election_quorum: 1,
+            slots: Vec::new(),
+            fencing: kv_core::Fencing::Epoch,
+        };
+        vec![
+            Event::Started {
+                end: version,
+                cut: None,
+                suspect: None,
+            },
+            Event::Shard(record.clone()),
+            Event::Shard(kv_core::ShardRecord {
+                writer: None,
+                ..record
+            }),
+            Event::Synced(shard, version),
+            Event::Committed {
+                shard,
+                version,
+                chain,
+            },
+            Event::Acknowledged {
+                shard,
+                version,
+                members,
+            },
+            Event::Truncated { shard, after },
+            Event::Promoted {
+                shard,
+                epoch,
+                log: log.clone(),
+            },
+            Event::Demoted(shard, epoch),
+            Event::Promised(shard, epoch),
+            Event::Elected {
+                shard,
+                epoch,
+                writer: node,
+            },
+            Event::RolledBack {
+                shard,
+                epoch,
+                after,
+                log,
+            },
+            Event::Released(shard, epoch),
+            Event::RefusedStale {
+                shard,
+                epoch,
+                from: node,
+            },
+            Event::Contradicted {
+                shard,
+                offset: after,
+                from: node,
+            },
+            Event::Forgot { shard, after },
+            Event::Lost { shard, after },
+            Event::Whole(shard),
+            Event::Installed {
+                shard,
+                version,
+                chain,
+            },
+            Event::SnapshotRefused("torn".to_owned()),
+            Event::Checkpoint(version),
+            Event::Stopped("full".to_owned()),
+        ]
+    }
+
+    /// What a real node writes into its file reads as what the simulator is told.
+    #[test]
+    fn the_files_of_nodes_say_the_same_in_the_same_words() {
+        let at = kv::events::json::Position {
+            time: 5,
+            node: NodeId(3),
+            incarnation: 2,
+            sequence: 9,
+        };
+        for event in every_event() {
+            let object = kv::events::json::object(at, &event);
+            let read: checker::NodeEvent = serde_json::from_value(object.into()).unwrap();
+            let expected = checker::NodeEvent {
+                index: 5,
+                time: 5,
+                node: Some(3),
+                incarnation: 2,
+                sequence: 9,
+                kind: translate(event),
+            };
+            assert_eq!(read, expected);
+        }
+    }
 }

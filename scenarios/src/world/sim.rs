@@ -13,15 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use checker::{EventKind, Function, NodeEvent};
+use checker::NodeEvent;
 use kv::client::ClientOptions;
 use kv::config::Timing;
 use kv::coordination::registry::shard_lock;
 use kv::engine::EngineKind;
-use kv::error::Outcome;
 use kv::handle::Status;
-use kv_core::{Level, NodeId, ShardId};
+use kv_core::{NodeId, ShardId};
 use sim::cluster::{Cluster, SYNC_MAX, SYNC_MIN, Settings, Storage};
 use sim::coordination::CoordinationService;
 use sim::network::{self, Weather};
@@ -32,11 +30,11 @@ use tokio::time::{Instant, timeout};
 
 use self::direct_client::DirectClient;
 use self::direction::Sessions;
-use super::observed::{number, translate};
-use super::{Act, Answer, Ask, Client, Direction, Place, Roles, Script, Stage, Trap, Work, World};
+use super::client::StoreClient;
+use super::observed::translate;
+use super::{Act, Client, Direction, Place, Roles, Script, Stage, Trap, Work, World};
 use crate::play::{Failure, Played};
 use crate::scenario::{Disturbance, Kind, Scenario};
-use crate::seed::stream;
 
 /// How long a message that is held back waits at most, so that later ones overtake it.
 const HOLD_MAX: Duration = Duration::from_millis(50);
@@ -52,7 +50,7 @@ impl Stage for SimStage {
         "sim"
     }
 
-    fn lacks(&self, _kind: Kind) -> Option<&'static str> {
+    fn lacks(&self, _kind: Kind) -> Option<String> {
         None
     }
 
@@ -117,7 +115,7 @@ struct SimWorld {
     deadline: Duration,
     start: Instant,
     recorder: Arc<Recorder>,
-    addresses: Vec<String>,
+    addresses: Arc<[String]>,
     coordination: CoordinationService,
     cluster: Mutex<Cluster>,
     sessions: Mutex<Sessions>,
@@ -170,15 +168,12 @@ impl World for SimWorld {
 
     fn client(&self, session: u64) -> Box<dyn Client> {
         let options = ClientOptions {
-            timeout: self.deadline,
             connect_each_time: true,
-            seed: rand::Rng::random(&mut stream(self.settings.seed, "client", session)),
             ..ClientOptions::default()
         };
-        Box::new(SimClient(kv::client::Client::new(
-            self.addresses.clone(),
-            options,
-        )))
+        let run = (self.settings.seed, session);
+        let nodes = self.addresses.clone();
+        Box::new(StoreClient::new(nodes, self.deadline, run, options))
     }
 
     async fn spawn(&self, session: u64, work: Work<()>) -> JoinHandle<()> {
@@ -306,80 +301,5 @@ fn weather(disturbance: Disturbance) -> Weather {
         reorder: disturbance.reorder,
         hold_max: HOLD_MAX,
         ..fair
-    }
-}
-
-/// A real client, on a machine of the simulator.
-struct SimClient(kv::client::Client);
-
-#[async_trait]
-impl Client for SimClient {
-    async fn perform(&mut self, ask: &Ask) -> Answer {
-        let key = Bytes::copy_from_slice(ask.key.as_bytes());
-        match ask.function {
-            Function::Read => read(self.0.get(key, level(ask.level)).await),
-            Function::Write => {
-                let value = ask.value.expect("a write has a value").to_string();
-                written(self.0.set(key, value.into()).await)
-            }
-            Function::Delete => written(self.0.delete(key).await),
-        }
-    }
-}
-
-fn level(level: Option<checker::Level>) -> Level {
-    match level {
-        Some(checker::Level::Local) => Level::Local,
-        Some(checker::Level::Quorum) => Level::Quorum,
-        Some(checker::Level::Replica) => Level::Replica,
-        Some(checker::Level::Lease) | None => Level::Lease,
-    }
-}
-
-fn read(outcome: Outcome<kv::client::Read>) -> Answer {
-    answer(outcome, |read| Answer {
-        value: read.value.as_deref().map(integer),
-        version: read.version.map(version),
-        token: Some(version(read.token)),
-        shard: Some(number(read.shard)),
-        node: Some(read.node.0),
-        ..Answer::of(EventKind::Ok)
-    })
-}
-
-fn written(outcome: Outcome<kv::client::Written>) -> Answer {
-    answer(outcome, |written| Answer {
-        version: Some(version(written.version)),
-        token: Some(version(written.version)),
-        shard: Some(number(written.shard)),
-        node: Some(written.node.0),
-        ..Answer::of(EventKind::Ok)
-    })
-}
-
-fn answer<T>(outcome: Outcome<T>, ok: impl FnOnce(T) -> Answer) -> Answer {
-    match outcome {
-        Outcome::Ok(value) => ok(value),
-        Outcome::Fail(why) => Answer {
-            error: Some(why.to_string()),
-            ..Answer::of(EventKind::Fail)
-        },
-        Outcome::Info(why) => Answer {
-            error: Some(why.to_string()),
-            ..Answer::of(EventKind::Info)
-        },
-    }
-}
-
-/// The integer that a session wrote. Anything else was written by nobody, and reads as a value that nobody wrote.
-fn integer(value: &[u8]) -> i64 {
-    let text = std::str::from_utf8(value).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(-1)
-}
-
-fn version(version: kv_core::Version) -> checker::Version {
-    checker::Version {
-        epoch: version.epoch.0,
-        offset: version.offset.0,
     }
 }

@@ -54,8 +54,8 @@ impl Stage for FakeStage {
         "fake"
     }
 
-    fn lacks(&self, kind: Kind) -> Option<&'static str> {
-        (kind == Kind::Clock).then_some("it has no clocks")
+    fn lacks(&self, kind: Kind) -> Option<String> {
+        (kind == Kind::Clock).then(|| "it has no clocks".to_owned())
     }
 
     fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use checker::{EventKind, Guarantee, NodeEvent, NodeEventKind};
 use fake::{FakeStage, Flaw};
 use kv_core::Fencing;
+use scenarios::folder::Again;
 use scenarios::play::{Failure, Played};
 use scenarios::runner::{Batch, Options, SeedReport, check_supported, run_all, run_seed};
 use scenarios::scenario::Scenario;
@@ -43,10 +44,11 @@ fn summary(flaw: Flaw, scenario: &Arc<Scenario>, seeds: u64) -> Summary {
         jobs: 2,
         out: None,
         keep_all: false,
+        again: Again::Replayed,
     };
     let batches = [batch];
     let reports = run_all(&FakeStage(flaw), &batches, &options, &|_, _, _| {}).unwrap();
-    Summary::new(&batches, &reports)
+    Summary::new(&batches, &reports, &Again::Replayed)
 }
 
 fn faults(played: &Played) -> Vec<(String, String, f64)> {
@@ -330,6 +332,7 @@ fn the_same_seeds_give_the_same_bytes_however_many_run_at_once() {
             jobs,
             out: Some(out.path().to_owned()),
             keep_all: false,
+            again: Again::Replayed,
         };
         let reports = run_all(
             &FakeStage(Flaw::LosesWrites),
@@ -338,7 +341,10 @@ fn the_same_seeds_give_the_same_bytes_however_many_run_at_once() {
             &|_, _, _| {},
         )
         .unwrap();
-        (Summary::new(&batches, &reports).text(), files(out.path()))
+        (
+            Summary::new(&batches, &reports, &Again::Replayed).text(),
+            files(out.path()),
+        )
     };
     let (text, files) = outcome(1);
     assert_eq!((text, files.clone()), outcome(4));
@@ -372,6 +378,7 @@ fn the_folder_of_a_run_runs_again_by_itself() {
         jobs: 1,
         out: Some(out.path().to_owned()),
         keep_all: false,
+        again: Again::Replayed,
     };
     let reports = run_all(
         &FakeStage(Flaw::LosesWrites),

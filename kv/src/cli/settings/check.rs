@@ -1,5 +1,6 @@
 //! From what is written to what is valid: ranges, addresses, and what must go together.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(in crate::cli) struct Valid {
     pub(in crate::cli) log: EnvFilter,
     /// In which form.
     pub(in crate::cli) log_format: LogFormat,
+    /// The file that gets its events, if there is one.
+    pub(in crate::cli) events: Option<PathBuf>,
+    /// Where its calls come from, if the system does not choose.
+    pub(in crate::cli) source: Option<IpAddr>,
 }
 
 /// Which coordination service.
@@ -90,6 +95,7 @@ impl Settings {
             checkpoint,
             log_retain,
             wal_segment,
+            wal_preallocate,
         } = self.storage.clone();
         let node = NodeConfig {
             id: NodeId(self.node.id),
@@ -99,7 +105,7 @@ impl Settings {
             timing: self.checked_timing()?,
             wal: wal::Options {
                 segment_bytes: wal_segment.0,
-                ..wal::Options::default()
+                preallocate_bytes: wal_preallocate.0,
             },
             log_retain_bytes: log_retain.0,
             engine: engine.0,
@@ -122,6 +128,8 @@ impl Settings {
             http: self.checked_http()?,
             log: self.checked_log()?,
             log_format: self.log.format,
+            events: self.log.events.clone(),
+            source: self.node.source,
         };
         Ok((self, valid))
     }
@@ -262,6 +270,10 @@ impl Settings {
             if !(min..=max).contains(&size) {
                 return Err(self.wrong(key, size, format!("{min} to {max}")));
             }
+        }
+        if written.wal_preallocate > written.wal_segment {
+            let allowed = format!("0 to storage.wal_segment, which is {}", written.wal_segment);
+            return Err(self.wrong("storage.wal_preallocate", written.wal_preallocate, allowed));
         }
         Ok(())
     }

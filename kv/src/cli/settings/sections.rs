@@ -2,6 +2,7 @@
 //!
 //! These types only carry what is written; `check.rs` makes valid ones of them. Times and sizes have their unit with them.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub(in crate::cli) struct NodeSection {
     /// The address that others reach the node at, if it is not the one that it listens on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) advertise: Option<String>,
+    /// The address of this machine that calls to other nodes come from; the system chooses unless it is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) source: Option<IpAddr>,
     /// Whether clients may stop the node with `kv kill`: for trying out what the others do then.
     pub(in crate::cli) allow_kill: bool,
 }
@@ -39,6 +43,7 @@ impl Default for NodeSection {
             data: None,
             listen: "127.0.0.1:7001".to_owned(),
             advertise: None,
+            source: None,
             allow_kill: false,
         }
     }
@@ -144,6 +149,8 @@ pub(in crate::cli) struct StorageSection {
     pub(in crate::cli) log_retain: Size,
     /// How much of the log goes into one file.
     pub(in crate::cli) wal_segment: Size,
+    /// How many zeros the log writes ahead of small batches, so that most of these need no new space and a quick sync.
+    pub(in crate::cli) wal_preallocate: Size,
 }
 
 impl Default for StorageSection {
@@ -154,6 +161,7 @@ impl Default for StorageSection {
             checkpoint: Size(store::Options::default().checkpoint_bytes),
             log_retain: Size(LOG_RETAIN_BYTES),
             wal_segment: Size(wal::Options::default().segment_bytes),
+            wal_preallocate: Size(wal::Options::default().preallocate_bytes),
         }
     }
 }
@@ -330,6 +338,10 @@ pub(in crate::cli) struct LogSection {
     pub(in crate::cli) level: String,
     /// "human", or "json" for machines: one object a line.
     pub(in crate::cli) format: LogFormat,
+    /// A file that gets every event of the node for a checker, one JSON object a line (`checker/FORMAT.md`). It grows with every
+    /// write and is never cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) events: Option<PathBuf>,
 }
 
 impl Default for LogSection {
@@ -337,6 +349,7 @@ impl Default for LogSection {
         Self {
             level: "info".to_owned(),
             format: LogFormat::Human,
+            events: None,
         }
     }
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use checker::{EventKind, Function};
 use kv::handle::{self, NodeHandle, Refusal, Request};
 
-use super::{integer, level, number, version};
+use crate::world::client::{integer, level, version};
+use crate::world::observed::number;
 use crate::world::{Answer, Ask, Client};
 
 /// A client of one node.

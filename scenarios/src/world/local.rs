@@ -1,0 +1,555 @@
+//! The world of real processes on this machine: the store's own program, a ZooKeeper, and a TCP proxy on every link.
+//!
+//! Each place has a loopback address of its own, so that both ends of every link are known:
+//!
+//! ```text
+//! 127.77.S.i:7000         node i itself, which nobody is told of but those who look on
+//! 127.77.S.i:7001         what node i is known by: a proxy, which sees from the source who calls
+//! 127.77.S.(100+i):2181   ZooKeeper, as node i knows it: a proxy, too
+//! 127.77.S.254:2181       ZooKeeper itself
+//! 127.77.S.200            where clients come from
+//! ```
+//!
+//! S is the number of the site, so that several clusters live side by side. A cut link hangs, as a real one does: what is sent waits in
+//! buffers, and nobody is told.
+//!
+//! What this world cannot do is what an operating system does not let one do: take what was not synced from a process that goes on (a
+//! killed process leaves it to the kernel), bend a clock, or double and reorder what a TCP stream keeps in order.
+
+mod disk;
+mod links;
+mod process;
+mod proxy;
+mod zookeeper;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use checker::NodeEvent;
+use kv::access::Access;
+use kv::engine::EngineKind;
+use kv::handle::Status;
+use kv_core::{NodeId, ShardId};
+use rustix::process::Signal;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use self::disk::SmallDisk;
+use self::links::{Links, Reason};
+use self::process::Process;
+use self::zookeeper::{Jars, ZooKeeper};
+use super::real::acts::Acts;
+use super::real::observer::{NodePlace, Observer};
+use super::real::settings::{Whereabouts, kv_toml};
+use super::real::site::{Purpose, Site, leftover};
+use super::real::{Kept, enact, keep, settings};
+use super::trouble::Trouble;
+use super::{Act, Client, Place, Roles, Script, Stage, Trap, Work, World};
+use crate::play::Played;
+use crate::scenario::{Action, DiskFault, Kind, Scenario};
+
+/// How often is looked whether something has come about.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How many nodes have an address.
+const NODES_MAX: u16 = 99;
+
+/// Starts clusters of processes.
+#[derive(Clone, Debug)]
+pub struct LocalStage {
+    /// The store's program.
+    pub kv: PathBuf,
+    /// A folder with ZooKeeper's jars; those that Debian installs, unless it is named.
+    pub zookeeper: Option<PathBuf>,
+    /// The folder that clusters live in while they run.
+    pub sites: PathBuf,
+}
+
+impl Stage for LocalStage {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn is_real(&self) -> bool {
+        true
+    }
+
+    fn lacks(&self, kind: Kind) -> Option<String> {
+        let why = match kind {
+            Kind::PowerLoss => {
+                "a killed process leaves what it wrote to the operating system; use `kill`, or the world sim"
+            }
+            Kind::Clock => "all processes of a machine have one clock; use the world sim",
+            Kind::SlowDisk => "all processes of a machine have one disk; use the world sim",
+            Kind::Partition
+            | Kind::Network
+            | Kind::Kill
+            | Kind::Restart
+            | Kind::Pause
+            | Kind::SessionLoss
+            | Kind::Disk => return None,
+        };
+        Some(why.to_owned())
+    }
+
+    fn lacks_action(&self, action: &Action) -> Option<String> {
+        match action {
+            Action::Network { disturbance, .. }
+                if disturbance.duplicate > 0.0 || disturbance.reorder > 0.0 =>
+            {
+                let why = "`duplicate` and `reorder` do nothing to a TCP stream; use `lose` and `delay`, or the world sim";
+                Some(why.to_owned())
+            }
+            Action::Disk {
+                fault: DiskFault::Full,
+                ..
+            } => disk::missing(&self.sites),
+            Action::Disk { fault, .. } => Some(format!(
+                "no real disk does `{}` on demand; use `full`, or the world sim",
+                fault.name()
+            )),
+            _ => None,
+        }
+    }
+
+    fn lacks_scenario(&self, scenario: &Scenario) -> Option<String> {
+        if scenario.cluster.nodes > NODES_MAX {
+            return Some(format!("more than {NODES_MAX} nodes"));
+        }
+        settings::refused_storage(scenario).map(str::to_owned)
+    }
+
+    fn lacks_engine(&self, _engine: EngineKind) -> Option<&'static str> {
+        None
+    }
+
+    fn prepare(&self) -> Result<(), Trouble> {
+        if !self.kv.is_file() {
+            let path = self.kv.clone();
+            return Err(Trouble::NotBuilt { path });
+        }
+        Jars::find(self.zookeeper.as_deref())?;
+        match leftover(&self.sites, self.name()) {
+            Some(folder) => Err(Trouble::Leftover {
+                what: folder.display().to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {
+        enact(script, async || {
+            let world = LocalWorld::start(self, scenario, seed, Purpose::Run).await?;
+            Ok(Arc::new(world))
+        })
+    }
+
+    fn keep(&self, scenario: &Scenario, tell: &dyn Fn(&[String])) -> Result<(), Trouble> {
+        keep(tell, async || {
+            LocalWorld::start(self, scenario, 0, Purpose::Play).await
+        })
+    }
+}
+
+/// A cluster of processes.
+pub struct LocalWorld {
+    observer: Observer,
+    links: Arc<Links>,
+    acts: Arc<Acts>,
+    nodes: Mutex<BTreeMap<NodeId, LocalNode>>,
+    zookeeper: Mutex<ZooKeeper>,
+    session_timeout: Duration,
+    kv: PathBuf,
+    /// Where people find the nodes: gRPC and HTTP.
+    addresses: Vec<(NodeId, String, String)>,
+    /// Last, so that it goes when all else has gone.
+    site: Arc<Site>,
+}
+
+struct LocalNode {
+    folder: PathBuf,
+    disk: Option<SmallDisk>,
+    /// Nothing while it is down by our will.
+    process: Option<Process>,
+}
+
+/// The addresses of a site.
+#[derive(Clone, Copy, Debug)]
+struct Subnet(u8);
+
+impl Subnet {
+    fn host(self, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 77, self.0, host)
+    }
+
+    fn node(self, node: NodeId) -> Ipv4Addr {
+        self.host(u8::try_from(node.0).unwrap_or(u8::MAX))
+    }
+
+    fn zookeeper_of(self, node: NodeId) -> Ipv4Addr {
+        self.host(u8::try_from(100 + node.0).unwrap_or(u8::MAX))
+    }
+
+    fn zookeeper(self) -> Ipv4Addr {
+        self.host(254)
+    }
+
+    fn clients(self) -> Ipv4Addr {
+        self.host(200)
+    }
+
+    /// Who calls from an address: whoever is no node is a client.
+    fn place(self, source: IpAddr) -> Place {
+        match source {
+            IpAddr::V4(address) if address.octets()[..3] == [127, 77, self.0] => {
+                match address.octets()[3] {
+                    host @ 1..=99 => Place::Node(NodeId(host.into())),
+                    _ => Place::Clients,
+                }
+            }
+            _ => Place::Clients,
+        }
+    }
+
+    /// Whether nobody else on this machine uses it.
+    fn is_free(number: u8) -> Result<(), Trouble> {
+        let address = format!("{}:{CLIENT_PORT}", Self(number).zookeeper());
+        match TcpListener::bind(&address) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(Trouble::NoAddress { address, source }),
+        }
+    }
+}
+
+/// Where nodes listen, where they are known, where they serve HTTP, and where ZooKeeper is.
+const BACKDOOR_PORT: u16 = 7000;
+const FRONT_PORT: u16 = 7001;
+const HTTP_PORT: u16 = 8001;
+const CLIENT_PORT: u16 = 2181;
+/// Where in ZooKeeper the cluster lives.
+const CHROOT: &str = "splitbrain";
+
+impl LocalWorld {
+    /// Starts ZooKeeper, the proxies and the nodes, and waits for none of the nodes.
+    ///
+    /// # Errors
+    /// When something of it cannot be started.
+    pub async fn start(
+        stage: &LocalStage,
+        scenario: &Scenario,
+        seed: u64,
+        purpose: Purpose,
+    ) -> Result<Self, Trouble> {
+        let site = Arc::new(Site::claim(
+            &stage.sites,
+            stage.name(),
+            purpose,
+            Subnet::is_free,
+        )?);
+        let subnet = Subnet(site.number());
+        let jars = Jars::find(stage.zookeeper.as_deref())?;
+        let address = format!("{}:{CLIENT_PORT}", subnet.zookeeper());
+        let zookeeper = ZooKeeper::start(jars, &site, &address).await?;
+        let links = Links::new(seed);
+        let clients = subnet.clients();
+        let mut places = BTreeMap::new();
+        let mut nodes = BTreeMap::new();
+        let mut addresses = Vec::new();
+        for node in (1..=u64::from(scenario.cluster.nodes)).map(NodeId) {
+            let own = subnet.node(node);
+            let (backdoor, front) = (
+                format!("{own}:{BACKDOOR_PORT}"),
+                format!("{own}:{FRONT_PORT}"),
+            );
+            let who = move |source| subnet.place(source);
+            proxy::start(&front, &backdoor, Box::new(who), Place::Node(node), &links).await?;
+            let service = format!("{}:{CLIENT_PORT}", subnet.zookeeper_of(node));
+            let who = move |_| Place::Node(node);
+            proxy::start(
+                &service,
+                &address,
+                Box::new(who),
+                Place::Coordination,
+                &links,
+            )
+            .await?;
+
+            let folder = site.folder().join(format!("n{}", node.0));
+            std::fs::create_dir(&folder).map_err(|source| Trouble::Unusable {
+                path: folder.clone(),
+                source,
+            })?;
+            let disk = match fills_disks(scenario) {
+                true => Some(SmallDisk::mount(&site, &folder.join("disk"))?),
+                false => None,
+            };
+            let data = disk
+                .as_ref()
+                .map_or(folder.as_path(), SmallDisk::path)
+                .join("data");
+            let events = folder.join("events.jsonl");
+            let http = format!("{own}:{HTTP_PORT}");
+            let at = Whereabouts {
+                data: &data,
+                events: &events,
+                listen: &backdoor,
+                advertise: &front,
+                source: Some(&own.to_string()),
+                http: &http,
+                zookeeper: &format!("{service}/{CHROOT}"),
+            };
+            let file = folder.join("kv.toml");
+            let written = std::fs::write(&file, kv_toml(scenario, node, &at));
+            written.map_err(|source| Trouble::Unusable { path: file, source })?;
+            let process = start_node(&stage.kv, &site, node, &folder)?;
+            addresses.push((node, front.clone(), http));
+            places.insert(
+                node,
+                NodePlace {
+                    backdoor,
+                    front,
+                    events,
+                },
+            );
+            nodes.insert(
+                node,
+                LocalNode {
+                    folder,
+                    disk,
+                    process: Some(process),
+                },
+            );
+        }
+        let service = format!("{address}/{CHROOT}").parse();
+        let service = service.expect("it is HOST:PORT and a name");
+        let access = Access::default().from_source(Some(clients.into()));
+        Ok(Self {
+            observer: Observer::new(scenario, seed, places, service, access),
+            links,
+            acts: Arc::default(),
+            nodes: Mutex::new(nodes),
+            zookeeper: Mutex::new(zookeeper),
+            session_timeout: scenario.cluster.session_timeout,
+            kv: stage.kv.clone(),
+            addresses,
+            site,
+        })
+    }
+
+    async fn perform(&self, act: &Act) -> Result<(), Trouble> {
+        match act {
+            Act::Cut(from, to) => self.links.cut(*from, *to, Reason::Partition),
+            Act::Mend(from, to) => self.links.mend(*from, *to, Reason::Partition),
+            Act::Disturb(from, to, disturbance) => {
+                self.links
+                    .disturb(Place::Node(*from), Place::Node(*to), *disturbance)
+            }
+            Act::Kill(node) | Act::PowerLoss(node) | Act::StrictPowerLoss(node) => {
+                if let Some(node) = self.nodes.lock().await.get_mut(node) {
+                    node.process = None; // It is killed with its handle.
+                }
+            }
+            Act::Start(id) => {
+                if let Some(node) = self.nodes.lock().await.get_mut(id)
+                    && node.process.is_none()
+                {
+                    node.process = Some(start_node(&self.kv, &self.site, *id, &node.folder)?);
+                }
+            }
+            Act::Pause(node) => self.signal(*node, Signal::STOP).await,
+            Act::Resume(node) => self.signal(*node, Signal::CONT).await,
+            Act::KillCoordination => self.zookeeper.lock().await.kill(),
+            Act::StartCoordination => self.zookeeper.lock().await.restart(&self.site)?,
+            Act::PauseCoordination => self.zookeeper.lock().await.signal(Signal::STOP),
+            Act::ResumeCoordination => self.zookeeper.lock().await.signal(Signal::CONT),
+            Act::LoseSession(node) => self.lose_session(*node),
+            Act::Disarm(node, Trap::Full) => {
+                if let Some(disk) = self
+                    .nodes
+                    .lock()
+                    .await
+                    .get(node)
+                    .and_then(|it| it.disk.as_ref())
+                {
+                    disk.give_space_back()?;
+                }
+            }
+            Act::JumpClock(..) | Act::DriftClock(..) | Act::SlowDisk(..) | Act::Disarm(..) => {
+                unreachable!("refused before the start")
+            }
+        }
+        Ok(())
+    }
+
+    async fn signal(&self, node: NodeId, signal: Signal) {
+        let nodes = self.nodes.lock().await;
+        if let Some(process) = nodes.get(&node).and_then(|node| node.process.as_ref()) {
+            process.signal(signal);
+        }
+    }
+
+    /// Keeps ZooKeeper from hearing of a node until its session has ended, as that of one that is cut off does. Waits for nothing.
+    fn lose_session(&self, node: NodeId) {
+        let registry = self.observer.registry().clone();
+        let Some(session) = registry.session_of(node) else {
+            return;
+        };
+        let both_ways = [
+            (Place::Node(node), Place::Coordination),
+            (Place::Coordination, Place::Node(node)),
+        ];
+        let (links, acts, clock) = (
+            self.links.clone(),
+            self.acts.clone(),
+            self.observer.clock().clone(),
+        );
+        // It ends after its timeout; later, where ZooKeeper is down or paused.
+        let patience = 4 * self.session_timeout;
+        let began = clock.now();
+        for (from, to) in both_ways {
+            links.cut(from, to, Reason::LostSession);
+        }
+        tokio::spawn(async move {
+            let ended = timeout(patience, registry.ended(session)).await;
+            for (from, to) in both_ways {
+                links.mend(from, to, Reason::LostSession);
+            }
+            let what = ("the session is over", node);
+            let trouble = ended.is_err().then_some("it did not end in time");
+            acts.note(&what, began, clock.now(), trouble);
+        });
+    }
+
+    /// Fills a disk, and waits until its node has stumbled over that.
+    async fn fill_disk(&self, node: NodeId) -> String {
+        loop {
+            let nodes = self.nodes.lock().await;
+            let stumbled = nodes
+                .get(&node)
+                .is_none_or(|it| match (&it.disk, &it.process) {
+                    (Some(disk), Some(process)) => {
+                        disk.fill();
+                        process.has_ended() || process.has_said("No space left")
+                    }
+                    _ => false, // It is down: nothing needs space.
+                });
+            drop(nodes);
+            if stumbled {
+                return format!("the disk of {node} is full, and a write found no space");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Kept for LocalWorld {
+    fn addresses(&self) -> &[(NodeId, String, String)] {
+        &self.addresses
+    }
+
+    fn folder(&self) -> &Path {
+        self.site.folder()
+    }
+}
+
+#[async_trait]
+impl World for LocalWorld {
+    fn now(&self) -> Duration {
+        self.observer.clock().now()
+    }
+
+    fn stamp(&self) -> u64 {
+        self.observer.clock().stamp()
+    }
+
+    fn drain(&self) -> Vec<NodeEvent> {
+        self.observer.drain()
+    }
+
+    fn shard(&self, shard: ShardId) -> Option<Roles> {
+        self.observer.shard(shard)
+    }
+
+    async fn statuses(&self) -> BTreeMap<NodeId, Status> {
+        self.observer.statuses().await
+    }
+
+    fn client(&self, session: u64) -> Box<dyn Client> {
+        Box::new(self.observer.client(session))
+    }
+
+    async fn spawn(&self, _session: u64, work: Work<()>) -> JoinHandle<()> {
+        tokio::spawn(work)
+    }
+
+    async fn act(&self, act: &Act) {
+        let began = self.now();
+        let done = self.perform(act).await;
+        let trouble = done.err().map(|trouble| trouble.to_string());
+        self.acts.note(act, began, self.now(), trouble.as_deref());
+    }
+
+    async fn trap(&self, node: NodeId, trap: &Trap) -> String {
+        assert_eq!(*trap, Trap::Full, "the others are refused before the start");
+        let began = self.now();
+        let what = self.fill_disk(node).await;
+        self.acts.note(&(node, trap), began, self.now(), None);
+        what
+    }
+
+    async fn failures(&self) -> BTreeMap<NodeId, String> {
+        let nodes = self.nodes.lock().await;
+        let failed = nodes.iter().filter_map(|(id, node)| {
+            let process = node
+                .process
+                .as_ref()
+                .filter(|process| process.has_ended())?;
+            Some((*id, process.last_words()))
+        });
+        failed.collect()
+    }
+
+    async fn leave(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut left = BTreeMap::from([("acts.jsonl".to_owned(), self.acts.take().into_bytes())]);
+        let logs = self.nodes.lock().await;
+        let logs = logs.iter().map(|(id, node)| {
+            let name = format!("logs/n{}.log", id.0);
+            (name, node.folder.join(LOG))
+        });
+        let zookeeper = self.site.folder().join(zookeeper::LOG);
+        for (name, path) in logs.chain([("logs/zookeeper.log".to_owned(), zookeeper)]) {
+            left.insert(name, std::fs::read(path).unwrap_or_default());
+        }
+        left
+    }
+}
+
+/// Where a node's own words go.
+const LOG: &str = "log";
+
+fn start_node(kv: &Path, site: &Site, node: NodeId, folder: &Path) -> Result<Process, Trouble> {
+    let mut command = Command::new(kv);
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(folder.join("kv.toml"));
+    Process::start(&node.to_string(), command, &folder.join(LOG), site)
+}
+
+fn fills_disks(scenario: &Scenario) -> bool {
+    let is_full = |action: &Action| {
+        matches!(
+            action,
+            Action::Disk {
+                fault: DiskFault::Full,
+                ..
+            }
+        )
+    };
+    scenario.faults.iter().any(|fault| is_full(&fault.action))
+}
