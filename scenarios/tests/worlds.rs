@@ -57,22 +57,43 @@ fn a_fault_that_a_world_lacks_is_refused_by_name_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let (local, docker) = (local(folder.path()), docker(folder.path()));
     let cases: [(&dyn Stage, &str, &str, &str); 8] = [
-        (&local, "power-loss-of-writer", "power_loss", "use `kill`, or the world sim"),
+        (
+            &local,
+            "power-loss-of-writer",
+            "power_loss",
+            "use `kill`, or the world sim",
+        ),
         (&local, "clock-drift-within", "clock", "use the world sim"),
         (&local, "slow-replica", "slow_disk", "use the world sim"),
-        (&local, "lossy-network", "network", "`duplicate` and `reorder`"),
+        (
+            &local,
+            "lossy-network",
+            "network",
+            "`duplicate` and `reorder`",
+        ),
         (&local, "random", "power_loss", "use `kill`"),
         (&docker, "lossy-network", "network", "use the world local"),
-        (&docker, "disk-full-writer", "disk", "use the world local for `full`"),
+        (
+            &docker,
+            "disk-full-writer",
+            "disk",
+            "use the world local for `full`",
+        ),
         (&docker, "power-loss-of-shard", "power_loss", "use `kill`"),
     ];
     for (stage, name, kind, remedy) in cases {
         let message = refusal(stage, of_suite(name));
-        let begin = format!("the world \"{}\" cannot do the fault {kind}, which {name} asks for", stage.name());
+        let begin = format!(
+            "the world \"{}\" cannot do the fault {kind}, which {name} asks for",
+            stage.name()
+        );
         assert!(message.starts_with(&begin), "{message}");
         assert!(message.contains(remedy), "{message}");
     }
-    assert!(!folder.path().join("sites/local-1").exists(), "nothing was started");
+    assert!(
+        !folder.path().join("sites/local-1").exists(),
+        "nothing was started"
+    );
 }
 
 #[test]
@@ -94,7 +115,10 @@ fn at_least_twelve_scenarios_of_the_suite_are_for_processes_and_eight_for_contai
         let is_lacked = |kind: Kind| stage.lacks(kind).is_some();
         all.filter(|scenario| {
             scenario.random.is_none()
-                && !scenario.faults.iter().any(|fault| is_lacked(fault.action.kind()))
+                && !scenario
+                    .faults
+                    .iter()
+                    .any(|fault| is_lacked(fault.action.kind()))
         })
         .count()
     };
@@ -107,7 +131,10 @@ fn what_is_missing_is_said_before_anything_is_started() {
     let folder = tempfile::tempdir().unwrap();
     let stage = local(folder.path());
     let message = stage.prepare().unwrap_err().to_string();
-    assert!(message.starts_with("the store is not built: there is no "), "{message}");
+    assert!(
+        message.starts_with("the store is not built: there is no "),
+        "{message}"
+    );
     assert!(message.contains("cargo build --release -p kv"), "{message}");
     std::fs::write(folder.path().join("kv"), "").unwrap();
     let stage = LocalStage {
@@ -115,7 +142,10 @@ fn what_is_missing_is_said_before_anything_is_started() {
         ..stage
     };
     let message = stage.prepare().unwrap_err().to_string();
-    assert!(message.starts_with("ZooKeeper is not installed ("), "{message}");
+    assert!(
+        message.starts_with("ZooKeeper is not installed ("),
+        "{message}"
+    );
     assert!(!folder.path().join("sites").exists(), "nothing was made");
 }
 

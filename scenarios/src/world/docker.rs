@@ -235,7 +235,9 @@ impl DockerWorld {
         }
         let service = format!("{address}/{}", compose::CHROOT).parse();
         let service = service.expect("it is HOST:PORT and a name");
-        let containers = nodes.iter().map(|node| (Place::Node(*node), cluster.node(*node)));
+        let containers = nodes
+            .iter()
+            .map(|node| (Place::Node(*node), cluster.node(*node)));
         let service_itself = (Place::Coordination, cluster.container(ZOOKEEPER));
         let containers: Vec<_> = containers.chain([service_itself]).collect();
         let firewall = Firewall::new(cluster.docker, &containers, subnet);

@@ -138,7 +138,13 @@ mod tests {
             zookeeper: "service".to_owned(),
         };
         let nodes = [1, 2, 3].map(NodeId);
-        let text = file(&images, "splitbrain-9", Subnet(9), Path::new("/site"), &nodes);
+        let text = file(
+            &images,
+            "splitbrain-9",
+            Subnet(9),
+            Path::new("/site"),
+            &nodes,
+        );
         let file: Value = serde_json::from_str(&text).unwrap();
         let services = file["services"].as_object().unwrap();
         assert_eq!(services.len(), 4);

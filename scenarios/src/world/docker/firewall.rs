@@ -102,10 +102,12 @@ impl Firewall {
         state.pids.extend(pid.map(|pid| (place, pid)));
         for (from, to) in state.cut.keys() {
             if *from == place {
-                self.rule(&state, "-A", (*from, "OUTPUT"), ("-d", *to)).await?;
+                self.rule(&state, "-A", (*from, "OUTPUT"), ("-d", *to))
+                    .await?;
             }
             if *to == place {
-                self.rule(&state, "-A", (*to, "INPUT"), ("-s", *from)).await?;
+                self.rule(&state, "-A", (*to, "INPUT"), ("-s", *from))
+                    .await?;
             }
         }
         Ok(())
@@ -135,7 +137,9 @@ impl Firewall {
             return Ok(());
         };
         let address = self.address(other).to_string();
-        let rule = ["--target", pid, "--net", "iptables", "--wait", change, chain, side, &address];
+        let rule = [
+            "--target", pid, "--net", "iptables", "--wait", change, chain, side, &address,
+        ];
         let rule: Vec<String> = rule.iter().map(|word| (*word).to_owned()).collect();
         let done = tokio::task::spawn_blocking(move || {
             let rule: Vec<&str> = rule.iter().map(String::as_str).collect();

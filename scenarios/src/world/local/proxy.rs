@@ -35,36 +35,38 @@ const PIECE_BYTES_MAX: usize = 16 * 1024;
 pub(super) type Who = Box<dyn Fn(IpAddr) -> Place + Send + Sync>;
 
 /// Carries what comes to `front` on to `target`, until the runtime ends. Connections to the target come from where the caller does.
+/// Returns where it listens.
 pub(super) async fn start(
     front: &str,
     target: &str,
     who: Who,
     to: Place,
     links: &Arc<Links>,
-) -> Result<(), Trouble> {
-    let listener = TcpListener::bind(front).await;
-    let listener = listener.map_err(|source| Trouble::NoAddress {
+) -> Result<SocketAddr, Trouble> {
+    let no_address = |source| Trouble::NoAddress {
         address: front.to_owned(),
         source,
-    })?;
+    };
+    let listener = TcpListener::bind(front).await.map_err(no_address)?;
+    let address = listener.local_addr().map_err(no_address)?;
     let target: SocketAddr = target.parse().expect("addresses of ours are numbers");
     let links = links.clone();
     tokio::spawn(async move {
         loop {
-            let Ok((caller, address)) = listener.accept().await else {
+            let Ok((caller, source)) = listener.accept().await else {
                 continue; // Its caller has gone already.
             };
-            let from = who(address.ip());
+            let from = who(source.ip());
             let there = links.watch(from, to);
             let back = links.watch(to, from);
             let chances = (links.seed(), links.seed());
             tokio::spawn(async move {
                 // How it ends is for the two at its ends to see.
-                let _ = carry(caller, address.ip(), target, there, back, chances).await;
+                let _ = carry(caller, source.ip(), target, there, back, chances).await;
             });
         }
     });
-    Ok(())
+    Ok(address)
 }
 
 async fn carry(
@@ -190,11 +192,9 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let target = listener.local_addr().unwrap().to_string();
             let links = Links::new(7);
-            // A free port, for a moment.
-            let front = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let front = front.local_addr().unwrap();
             let who = Box::new(|_| CALLER);
-            start(&front.to_string(), &target, who, CALLEE, &links).await.unwrap();
+            let front = start("127.0.0.1:0", &target, who, CALLEE, &links).await;
+            let front = front.unwrap();
             Self {
                 links,
                 listener,
