@@ -3,14 +3,16 @@
 //! Each place has a loopback address of its own, so that both ends of every link are known:
 //!
 //! ```text
-//! 127.77.S.i:7000         node i itself, which nobody is told of but those who look on
-//! 127.77.S.i:7001         what node i is known by: a proxy, which sees from the source who calls
-//! 127.77.S.(100+i):2181   ZooKeeper, as node i knows it: a proxy, too
-//! 127.77.S.254:2181       ZooKeeper itself
-//! 127.77.S.200            where clients come from
+//! 127.77.S.i:17000         node i itself, which nobody is told of but those who look on
+//! 127.77.S.i:17001         what node i is known by: a proxy, which sees from the source who calls
+//! 127.77.S.i:18001         node i's HTTP
+//! 127.77.S.(100+i):12181   ZooKeeper, as node i knows it: a proxy, too
+//! 127.77.S.254:12181       ZooKeeper itself
+//! 127.77.S.200             where clients come from
 //! ```
 //!
-//! S is the number of the site, so that several clusters live side by side. A cut link hangs, as a real one does: what is sent waits in
+//! S is the number of the site, so that several clusters live side by side. The ports are such as nothing else listens on, at any
+//! address. A cut link hangs, as a real one does: what is sent waits in
 //! buffers, and nobody is told.
 //!
 //! What this world cannot do is what an operating system does not let one do: take what was not synced from a process that goes on (a
@@ -218,19 +220,21 @@ impl Subnet {
 
     /// Whether nobody else on this machine uses it.
     fn is_free(number: u8) -> Result<(), Trouble> {
-        let address = format!("{}:{CLIENT_PORT}", Self(number).zookeeper());
-        match TcpListener::bind(&address) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(Trouble::NoAddress { address, source }),
+        for port in [CLIENT_PORT, BACKDOOR_PORT, FRONT_PORT, HTTP_PORT] {
+            let address = format!("{}:{port}", Self(number).zookeeper());
+            if let Err(source) = TcpListener::bind(&address) {
+                return Err(Trouble::NoAddress { address, source });
+            }
         }
+        Ok(())
     }
 }
 
 /// Where nodes listen, where they are known, where they serve HTTP, and where ZooKeeper is.
-const BACKDOOR_PORT: u16 = 7000;
-const FRONT_PORT: u16 = 7001;
-const HTTP_PORT: u16 = 8001;
-const CLIENT_PORT: u16 = 2181;
+const BACKDOOR_PORT: u16 = 17000;
+const FRONT_PORT: u16 = 17001;
+const HTTP_PORT: u16 = 18001;
+const CLIENT_PORT: u16 = 12181;
 /// Where in ZooKeeper the cluster lives.
 const CHROOT: &str = "splitbrain";
 
