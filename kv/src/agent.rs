@@ -37,10 +37,12 @@ use crate::handle::ClusterMap;
 
 /// The part of its granted timeout by which a lease is shorter: the grain of the service's clock (R16).
 const LEASE_TICK_PART: u32 = 20;
-/// A session is proven alive this often within its timeout; two lost answers are survivable.
-const TOUCHES_PER_TIMEOUT: u32 = 4;
+/// This part of its timeout, in hundredths, after an answer a session is proven alive again: a little more than a quarter, so
+/// that each touch can prove the one before ([`touches_apart`]) though clocks differ. A lost answer is survivable.
+const TOUCH_AFTER_PERCENT: u32 = 28;
 
-const _: () = assert!(TOUCHES_PER_TIMEOUT >= 3);
+const _: () = assert!(3 * TOUCH_AFTER_PERCENT < 100 - 100 / LEASE_TICK_PART);
+
 /// What the driver asks of the agent. Each is answered by one [`Notice`], at the latest after a session timeout or so.
 /// Without a session, `Lock` and `Set` are refused at once, and a `Read` is answered when there is one again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,9 +205,25 @@ pub fn lease_duration(session_timeout: Duration, clock_drift_ppm_max: u32) -> Du
     session_timeout.saturating_sub(drift + tick)
 }
 
+/// How long after the answer to one write another is sent, if that is to prove the first where an answer alone does not (R16): by
+/// then a word of the session has gone to whoever keeps it. That is a quarter of the timeout, by the fastest clock, and some more,
+/// since words may be late.
+fn touches_apart(session_timeout: Duration, clock_drift_ppm_max: u32) -> Duration {
+    let words_apart = session_timeout / 4;
+    words_apart + words_apart * clock_drift_ppm_max / 1_000_000 + session_timeout / 100
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_touch_proves_the_one_before_even_on_a_slow_clock() {
+        let timeout = Duration::from_secs(4);
+        let pause = timeout * TOUCH_AFTER_PERCENT / 100;
+        assert!(touches_apart(timeout, 10_000) < pause * 990_000 / 1_000_000);
+        assert!(touches_apart(timeout, 10_000) * 990_000 / 1_000_000 > timeout / 4);
+    }
 
     #[test]
     fn a_lease_ends_before_the_session_even_on_a_slow_clock() {

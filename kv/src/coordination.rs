@@ -44,8 +44,8 @@ pub trait Coordination: Send + Sync {
 pub enum LeaseProof {
     /// From when it was sent.
     Write,
-    /// From when the write before it was sent, if that is a quarter of the timeout ago or more: the server that answers only lets
-    /// the one that keeps the sessions know, within that time, of whom it has heard.
+    /// From when the write before it was sent, if that was answered a quarter of the timeout before this one was sent, or more: the
+    /// server that answers only lets the one that keeps the sessions know, within that time, of whom it has heard.
     NextWrite,
 }
 

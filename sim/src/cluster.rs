@@ -250,10 +250,14 @@ impl Cluster {
             store: self.settings.storage.store,
             allow_kill: false,
         };
+        let coordination = match self.settings.holds_messages {
+            true => SimCoordination::directed(coordination_address()),
+            false => SimCoordination::client(coordination_address()),
+        };
         let life_seed = mix(seed, 4, node.0 << 32 | machine.incarnation);
         let environment = Environment {
             file_system: machine.disk.mount(),
-            coordination: SimCoordination::client(coordination_address()),
+            coordination,
             transport: self.recorder.overhear(
                 node,
                 machine.incarnation,

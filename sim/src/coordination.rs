@@ -12,19 +12,24 @@
 //! - The service is killed and started again: nothing that was answered is forgotten, what was under way goes unanswered,
 //!   and every session gets its whole timeout anew, as in ZooKeeper. Paused, it hears nobody; when it goes on, the
 //!   sessions end that it has not heard of in time.
+//! - A session ends earlier than its last message and the timeout would have it. A client talks to a follower, and of whom
+//!   that has heard the leader, which ends the sessions, learns within a quarter of the timeout. Follower and client may be
+//!   lost before, at the worst moment: so a message keeps the session only once another one comes a quarter of the timeout
+//!   after it. That a session is opened or taken up on a new connection, the leader knows at once.
 //! - It loses a session on purpose: [`CoordinationService::ignore_session`] stops to hear it, so that it expires as a
 //!   cut-off one would; [`CoordinationService::expire_session`] ends it on the spot, as only an administrator can, and
 //!   with it every lease's promise (R16).
 //!
-//! What it cannot: forget what was answered, answer two sessions from different pasts, or expire a session early by itself.
+//! What it cannot: forget what was answered, answer two sessions from different pasts, or end a session by itself that the
+//! leader was told of within the timeout.
 //!
 //! ```text
 //! client                                   service
 //!    │ Open ──────────────────────────────────► │   a session, on connection 1
 //!    │ Poll { acknowledged: 7 } ──────────────► │   holds it until an event comes, at most a quarter of the timeout
 //!    │ ◄───────────────── Events [(8, "nodes")] │   repeated until it is acknowledged
-//!    │ Read, Children, Multi, Close ──────────► │   any message of the current connection keeps the session
-//!    │ Reconnect { connection: 2 } ───────────► │   does not keep it; if it lives, connection 2 is the current one
+//!    │ Read, Children, Multi, Close ──────────► │   any message of the current connection keeps the session, later
+//!    │ Reconnect { connection: 2 } ───────────► │   if it lives, connection 2 is the current one, and keeps it once used
 //! ```
 
 mod client;
@@ -43,6 +48,8 @@ pub use service::CoordinationService;
 const REQUESTS: u64 = 0;
 /// An idle poll is answered this often within a session timeout.
 const POLLS_PER_TIMEOUT: u32 = 4;
+/// A follower tells the leader of whom it has heard this often within a session timeout, or more often.
+const WORDS_PER_TIMEOUT: u32 = 4;
 
 /// What a client says.
 #[derive(Debug)]

@@ -150,6 +150,48 @@ fn the_simulated_service_conforms() {
     });
 }
 
+/// Touches its registration as an agent does, once a quarter of the timeout has passed since the last answer, and tells from
+/// when on each answered touch but the first shows the session to be kept (R16): from when the one before was sent.
+async fn keep_lease(session: Arc<dyn Session>, kept_from: mpsc::UnboundedSender<[Instant; 2]>) {
+    let mut before = None;
+    loop {
+        let sent_at = Instant::now();
+        if registry::touch(session.as_ref(), NodeId(1)).await.is_ok() {
+            let proven = before.replace(sent_at);
+            if proven.is_some_and(|before| kept_from.send([before, sent_at]).is_err()) {
+                return;
+            }
+        }
+        tokio::time::sleep(TIMEOUT / 4).await;
+    }
+}
+
+/// A write is answered, and then nothing more gets through. The leader does not know of that one, but of the one before.
+#[test]
+fn a_session_is_kept_from_the_write_before_the_last_answered_one() {
+    for_each_seed(|| async {
+        let world = World::new(1).await;
+        let session = world.connect(0).await;
+        let registered = registry::register(session.as_ref(), NodeId(1), "a:1").await;
+        assert_eq!(registered, Ok(Registered::Yes));
+        let (sender, mut kept_from) = mpsc::unbounded_channel();
+        world.nodes[0].spawn(keep_lease(session, sender));
+        let mut proven = None;
+        for _ in 0..5 {
+            proven = kept_from.recv().await;
+        }
+        let [before, last] = proven.expect("the node lives");
+        world.cut_to_service(0);
+        world.cut_from_service(0);
+        while world.service.session_of(NodeId(1)).is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let gone_at = Instant::now();
+        assert!(gone_at < last + TIMEOUT, "the last write kept the session");
+        assert!(gone_at >= before + TIMEOUT, "the one before did not");
+    });
+}
+
 /// The node renews its lease as an agent does; cut off, it loses its session after the lease has ended. In all three
 /// ways: nothing gets through, nothing gets out, nothing gets in.
 #[test]
@@ -162,17 +204,8 @@ fn a_node_that_is_cut_off_loses_its_session_after_its_lease() {
             let registered = registry::register(cut_off.as_ref(), NodeId(1), "a:1").await;
             assert_eq!(registered, Ok(Registered::Yes));
             let mut events = record_events(&world.nodes[0], &cut_off);
-            let (leases, mut lease_ends) = mpsc::unbounded_channel();
-            let session = cut_off.clone();
-            world.nodes[0].spawn(async move {
-                loop {
-                    let until = Instant::now() + lease_duration(TIMEOUT, DRIFT_PPM);
-                    if registry::touch(session.as_ref(), NodeId(1)).await.is_ok() {
-                        leases.send(until).unwrap();
-                    }
-                    tokio::time::sleep(TIMEOUT / 4).await;
-                }
-            });
+            let (sender, mut kept_from) = mpsc::unbounded_channel();
+            world.nodes[0].spawn(keep_lease(cut_off.clone(), sender));
             tokio::time::sleep(TIMEOUT * 2).await;
             let cut_at = Instant::now();
             if cut_to {
@@ -184,8 +217,8 @@ fn a_node_that_is_cut_off_loses_its_session_after_its_lease() {
             gone(watcher.as_ref(), "nodes/1").await;
             let gone_at = Instant::now();
             let mut lease_end = cut_at;
-            while let Ok(until) = lease_ends.try_recv() {
-                lease_end = until;
+            while let Ok([before, _]) = kept_from.try_recv() {
+                lease_end = before + lease_duration(TIMEOUT, DRIFT_PPM);
             }
             assert!(lease_end > cut_at, "vacuous: there was no lease");
             assert!(gone_at > lease_end, "the session ended within its lease");
@@ -270,6 +303,15 @@ fn watches_are_told_however_many_messages_are_lost() {
         let world = World::new(2).await;
         let watcher = world.connect(0).await;
         let writer = world.connect(1).await;
+        for (session, node) in [(&watcher, 0), (&writer, 1)] {
+            // Polls alone are so few that two losses in a row end a session.
+            let session = session.clone();
+            world.nodes[node].spawn(async move {
+                while session.read("kept").await != Err(CoordinationError::Expired) {
+                    tokio::time::sleep(TIMEOUT / 8).await;
+                }
+            });
+        }
         NetSim::current().update_config(|config| config.packet_loss_rate = 0.1);
         let mut told = 0;
         for round in 0..20 {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kv::agent::{AgentHandle, AgentState, Command, Notice};
 use kv::config::{ClusterConfig, NodeConfig, Timing};
+use kv::coordination::{Coordination, CoordinationError, LeaseProof, Session};
 use kv::environment::{Clock, Deliver, Environment, Transport};
 use kv::events::NoEvents;
 use kv::fs::{File, FileSystem};
@@ -120,6 +121,10 @@ struct Agent {
     clock: Drifting,
 }
 
+fn service_address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 2181))
+}
+
 struct World {
     service: CoordinationService,
     server: NodeHandle,
@@ -129,7 +134,18 @@ struct World {
 impl World {
     /// Starts the service and the agents of a cluster.
     async fn new(node_count: u64, shards: u16, replication_factor: usize) -> Self {
-        let address = SocketAddr::from(([10, 0, 0, 1], 2181));
+        let coordination = SimCoordination::client(service_address());
+        Self::over(coordination, node_count, shards, replication_factor).await
+    }
+
+    /// The same, with the service as the agents take it to be.
+    async fn over(
+        coordination: Arc<dyn Coordination>,
+        node_count: u64,
+        shards: u16,
+        replication_factor: usize,
+    ) -> Self {
+        let address = service_address();
         let service = CoordinationService::new(TIMEOUT);
         let server = Handle::current()
             .create_node()
@@ -144,7 +160,8 @@ impl World {
             .build();
         let mut agents = Vec::new();
         for id in 1..=node_count {
-            agents.push(Agent::start(id, address, shards, replication_factor).await);
+            let coordination = coordination.clone();
+            agents.push(Agent::start(id, coordination, shards, replication_factor).await);
         }
         Self {
             service,
@@ -189,7 +206,12 @@ impl World {
 }
 
 impl Agent {
-    async fn start(id: u64, service: SocketAddr, shards: u16, replication_factor: usize) -> Self {
+    async fn start(
+        id: u64,
+        coordination: Arc<dyn Coordination>,
+        shards: u16,
+        replication_factor: usize,
+    ) -> Self {
         let quorum = ClusterConfig::majority(replication_factor);
         let cluster = ClusterConfig::new(shards, replication_factor, quorum, None, Fencing::Epoch);
         let config = NodeConfig {
@@ -218,7 +240,7 @@ impl Agent {
         };
         let environment = Environment {
             file_system: Arc::new(Nothing),
-            coordination: SimCoordination::client(service),
+            coordination,
             transport: Arc::new(Nothing),
             clock: Arc::new(clock),
             events: Arc::new(NoEvents),
@@ -378,6 +400,57 @@ fn a_lease_ends_before_anyone_sees_its_session_gone() {
             "another session of the same node (R11)"
         );
     });
+}
+
+/// The service, taken to keep a session from the last answered write on: a planted bug.
+struct Hasty(Arc<dyn Coordination>);
+
+#[async_trait]
+impl Coordination for Hasty {
+    async fn connect(&self) -> Result<Box<dyn Session>, CoordinationError> {
+        self.0.connect().await
+    }
+
+    fn lease_proof(&self) -> LeaseProof {
+        LeaseProof::Write
+    }
+}
+
+/// A node is cut off as soon as its lease is renewed. When the lease ends, and when the session does.
+async fn cut_off_when_renewed(coordination: Arc<dyn Coordination>) -> [Instant; 2] {
+    let mut world = World::over(coordination, 3, 1, 3).await;
+    for agent in &mut world.agents {
+        agent.shard().await;
+    }
+    tokio::time::sleep(TIMEOUT * 2).await;
+    let cut_off = &mut world.agents[0];
+    cut_off.heard();
+    let until = cut_off.next(|notice| match notice {
+        Notice::Lease { until, .. } => Some(until),
+        _ => None,
+    });
+    let until = until.await;
+    let lease_end = cut_off.clock.moment(until);
+    world.cut_off(0);
+    assert!(lease_end > Instant::now(), "vacuous: there was no lease");
+    while world.service.session_of(NodeId(1)).is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    [lease_end, Instant::now()]
+}
+
+/// What is cut off at the worst moment: a lease that counts from the write before the last answered one ends in time, and one
+/// that counts from the last does not.
+#[test]
+fn a_lease_from_the_last_write_would_outlive_its_session() {
+    for seed in SEEDS {
+        let client = || SimCoordination::client(service_address());
+        let [lease_end, gone_at] = simulate(seed, move || cut_off_when_renewed(client()));
+        assert!(lease_end < gone_at, "seed {seed}: it outlives the session");
+        let hasty = move || cut_off_when_renewed(Arc::new(Hasty(client())));
+        let [lease_end, gone_at] = simulate(seed, hasty);
+        assert!(lease_end > gone_at, "seed {seed}: the bug is not found");
+    }
 }
 
 #[test]

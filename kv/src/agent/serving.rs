@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::mirror::{Found, Mirror};
 use super::queue::{Queue, Step};
 use super::task::{Closed, Desk};
-use super::{AgentState, Command, Notice, Request, SetResult, TOUCHES_PER_TIMEOUT, lease_duration};
+use super::{
+    AgentState, Command, Notice, Request, SetResult, TOUCH_AFTER_PERCENT, lease_duration,
+    touches_apart,
+};
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::coordination::lock::Place;
 use crate::coordination::{CoordinationError, LeaseProof, Session, SessionEvent, lock, registry};
@@ -25,12 +28,6 @@ const POLLS_PER_TIMEOUT: u32 = 2;
 const POLLS_PER_FULL_READING: u32 = 16;
 /// What failed is tried again after this part of the session timeout.
 const RETRIES_PER_TIMEOUT: u32 = 8;
-
-// Where an answered write proves only the one before it, two in a row are far enough apart for that.
-const _: () = assert!(
-    TOUCHES_PER_TIMEOUT == 4,
-    "a touch every quarter of the timeout"
-);
 
 /// Why a session is served no longer.
 pub(super) enum Ended {
@@ -61,6 +58,12 @@ enum Lock {
     Coordinator,
 }
 
+/// An answered write of the session's own, by the node's own clock.
+struct Touch {
+    sent_at: Duration,
+    answered_at: Duration,
+}
+
 type Call = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// One session, served.
@@ -74,8 +77,8 @@ pub(super) struct Serving<'a> {
     /// After a failure, the next reading waits until then.
     refresh_at: Instant,
     touching: bool,
-    /// When the write was sent that the next one proves, where an answer alone does not.
-    touched_at: Option<Duration>,
+    /// The write that the next one proves, where an answer alone does not.
+    touched: Option<Touch>,
     /// How many `Set`s are not answered yet.
     sets_under_way: usize,
     /// A `Read` waits for a reading that has not begun yet.
@@ -109,7 +112,7 @@ impl<'a> Serving<'a> {
             refreshing: false,
             refresh_at: now,
             touching: false,
-            touched_at: None,
+            touched: None,
             sets_under_way: 0,
             read_asked: false,
             read_under_way: false,
@@ -155,8 +158,7 @@ impl<'a> Serving<'a> {
     /// Starts everything that can start now.
     fn on_time(&mut self, now: Instant, desk: &Desk) {
         let timeout = self.session.timeout();
-        if now >= self.next_touch {
-            self.next_touch = now + timeout / TOUCHES_PER_TIMEOUT;
+        if !self.touching && now >= self.next_touch {
             self.touch();
         }
         if now >= self.next_poll {
@@ -179,10 +181,11 @@ impl<'a> Serving<'a> {
     fn wake_at(&self) -> Instant {
         let election = self.election.as_ref().and_then(Queue::next_at);
         let refresh = self.wants_refresh().then_some(self.refresh_at);
-        [election, self.coordinator.next_at(), refresh]
+        let touch = (!self.touching).then_some(self.next_touch);
+        [election, self.coordinator.next_at(), refresh, touch]
             .into_iter()
             .flatten()
-            .fold(self.next_touch.min(self.next_poll), Instant::min)
+            .fold(self.next_poll, Instant::min)
     }
 
     /// The service is heard from again: what failed meanwhile need not wait.
@@ -252,17 +255,7 @@ impl<'a> Serving<'a> {
         let now = Instant::now();
         match done {
             Done::Refreshed(found) => self.on_refreshed(found, now, desk),
-            Done::Touched { sent_at, result } => {
-                self.touching = false;
-                if result.is_ok()
-                    && let Some(kept_from) = self.kept_from(sent_at)
-                {
-                    let drift = self.config.timing.clock_drift_ppm_max;
-                    let until = kept_from + lease_duration(self.session.timeout(), drift);
-                    let session = self.session.id();
-                    desk.notify(Notice::Lease { session, until });
-                }
-            }
+            Done::Touched { sent_at, result } => self.on_touched(sent_at, result, now, desk),
             Done::Set(result) => {
                 self.sets_under_way -= 1;
                 desk.notify(Notice::Set(result));
@@ -284,19 +277,44 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// From when on the service keeps the session for its timeout, as an answered write shows that was sent then.
+    fn on_touched(
+        &mut self,
+        sent_at: Duration,
+        result: Result<(), CoordinationError>,
+        now: Instant,
+        desk: &Desk,
+    ) {
+        let timeout = self.session.timeout();
+        self.touching = false;
+        if result.is_err() {
+            self.next_touch = now + timeout / RETRIES_PER_TIMEOUT;
+            return;
+        }
+        self.next_touch = now + timeout * TOUCH_AFTER_PERCENT / 100;
+        if let Some(kept_from) = self.kept_from(sent_at) {
+            let drift = self.config.timing.clock_drift_ppm_max;
+            let until = kept_from + lease_duration(timeout, drift);
+            let session = self.session.id();
+            desk.notify(Notice::Lease { session, until });
+        }
+    }
+
+    /// From when on the service keeps the session for its timeout, as a write shows that was sent then and answered now.
     fn kept_from(&mut self, sent_at: Duration) -> Option<Duration> {
         if self.environment.coordination.lease_proof() == LeaseProof::Write {
             return Some(sent_at);
         }
-        // Less the grain of our timers, which the lease's own tick covers.
-        let enough = self.session.timeout() * 24 / 100;
-        match self.touched_at {
-            Some(before) if sent_at < before + enough => None, // It says nothing yet of the one before.
-            before => {
-                self.touched_at = Some(sent_at);
-                before
-            }
+        let answered_at = self.environment.clock.now();
+        let this = Touch {
+            sent_at,
+            answered_at,
+        };
+        let drift = self.config.timing.clock_drift_ppm_max;
+        let apart = touches_apart(self.session.timeout(), drift);
+        // How long the one before was under way does not count: it may have arrived just before its answer.
+        match &self.touched {
+            Some(before) if sent_at < before.answered_at + apart => None, // It says nothing yet of that one.
+            _ => self.touched.replace(this).map(|before| before.sent_at),
         }
     }
 
@@ -347,9 +365,7 @@ impl<'a> Serving<'a> {
     }
 
     fn touch(&mut self) {
-        if std::mem::replace(&mut self.touching, true) {
-            return; // The last one is not answered yet.
-        }
+        self.touching = true;
         let (session, node) = (self.session.clone(), self.config.id);
         let clock = self.environment.clock.clone();
         self.call(async move {

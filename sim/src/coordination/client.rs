@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kv::coordination::{
-    Change, Changed, Coordination, CoordinationError, Session, SessionEvent, Znode,
+    Change, Changed, Coordination, CoordinationError, LeaseProof, Session, SessionEvent, Znode,
 };
 use kv_core::SessionId;
 use madsim::net::Endpoint;
@@ -35,13 +35,28 @@ const _: () = assert!(
 #[derive(Clone, Copy, Debug)]
 pub struct SimCoordination {
     server: SocketAddr,
+    lease_proof: LeaseProof,
 }
 
 impl SimCoordination {
     /// The service at that address, from the node on which `connect` is called.
     #[must_use]
     pub fn client(server: SocketAddr) -> Arc<dyn Coordination> {
-        Arc::new(Self { server })
+        let lease_proof = LeaseProof::NextWrite;
+        Arc::new(Self {
+            server,
+            lease_proof,
+        })
+    }
+
+    /// The same in a directed run: only a cue ends a session there, and the run is over before there could be two writes.
+    #[must_use]
+    pub fn directed(server: SocketAddr) -> Arc<dyn Coordination> {
+        let lease_proof = LeaseProof::Write;
+        Arc::new(Self {
+            server,
+            lease_proof,
+        })
     }
 }
 
@@ -72,6 +87,10 @@ impl Coordination for SimCoordination {
             events: tokio::sync::Mutex::new(incoming),
             task: task.abort_handle(),
         }))
+    }
+
+    fn lease_proof(&self) -> LeaseProof {
+        self.lease_proof
     }
 }
 

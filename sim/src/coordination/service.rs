@@ -1,8 +1,11 @@
 //! The service's side: one task that takes requests in the order of their arrival, and ends what is overdue.
+//!
+//! It is follower and leader in one, and takes the follower to be lost right after the last message of a session: a deadline
+//! says what the leader knows for certain ([`Connection::hear`]).
 
 mod directed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::directed::Direction;
-use super::{Answer, Ask, Call, Envelope, POLLS_PER_TIMEOUT, REQUESTS, payload};
+use super::{Answer, Ask, Call, Envelope, POLLS_PER_TIMEOUT, REQUESTS, WORDS_PER_TIMEOUT, payload};
 
 /// The service. Clones are handles of the same one, for its node and for whoever breaks it.
 ///
@@ -53,6 +56,15 @@ struct Connection {
     number: u64,
     polls_seen: u64,
     waiting: Option<Waiting>,
+    /// What the follower has heard, in order, and the leader may not know yet.
+    heard: VecDeque<Heard>,
+}
+
+/// A message that keeps a session, once the leader knows of it.
+struct Heard {
+    at: Duration,
+    /// When the leader knows, if the follower has not been lost by then.
+    told_by: Duration,
 }
 
 /// A poll that has not been answered yet.
@@ -190,6 +202,27 @@ impl CoordinationService {
     }
 }
 
+impl Connection {
+    /// A new connection: the leader is asked at once whether the session lives. But only what comes on it shows that the client
+    /// has it, too.
+    fn begin(&mut self, now: Duration) {
+        let told_by = now;
+        self.heard = VecDeque::from([Heard { at: now, told_by }]);
+    }
+
+    /// A message on the current connection. It shows that the follower lives, and with that from when on the leader keeps the
+    /// session for its timeout, if it knows of anything new.
+    fn hear(&mut self, now: Duration, words_apart: Duration) -> Option<Duration> {
+        let mut known = None;
+        while let Some(heard) = self.heard.pop_front_if(|heard| heard.told_by <= now) {
+            known = Some(heard.at);
+        }
+        let told_by = now + words_apart;
+        self.heard.push_back(Heard { at: now, told_by });
+        known
+    }
+}
+
 async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -208,6 +241,7 @@ impl State {
         self.outgoing.clear();
         for (session, connection) in &mut self.sessions {
             connection.waiting = None;
+            connection.heard.clear();
             // One that is over stays over.
             let _ = self.tree.keep_session(*session, deadline);
         }
@@ -242,6 +276,7 @@ impl State {
         if self.keeps_back(session, reply_to, &call) {
             return;
         }
+        let now = self.now();
         let Some(connection) = self.sessions.get_mut(&session) else {
             return self.answer(reply_to, Answer::Failed(CoordinationError::Expired));
         };
@@ -252,6 +287,7 @@ impl State {
             if number > connection.number {
                 connection.number = number;
                 connection.waiting = None;
+                connection.begin(now);
                 self.answer(reply_to, Answer::Reconnected);
             }
             return;
@@ -259,9 +295,11 @@ impl State {
         if number != connection.number {
             return; // Of a connection that was given up: its client does not wait for an answer.
         }
-        let deadline = self.now() + self.session_timeout;
-        let kept = self.tree.keep_session(session, Some(deadline));
-        assert!(kept.is_ok(), "a session that is over has no connection");
+        if let Some(known) = connection.hear(now, self.session_timeout / WORDS_PER_TIMEOUT) {
+            let deadline = known + self.session_timeout;
+            let kept = self.tree.keep_session(session, Some(deadline));
+            assert!(kept.is_ok(), "a session that is over has no connection");
+        }
         let answer = match call {
             Call::Poll {
                 number,
