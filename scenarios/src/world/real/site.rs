@@ -134,7 +134,11 @@ impl Site {
             let folder = sites.join(format!("{world}-{number}"));
             // It has its list from the first moment on: nobody takes it for one that was left.
             let unfinished = sites.join(format!(".new-{}-{world}-{number}", me.pid));
-            fs::create_dir(&unfinished).map_err(unusable)?;
+            match fs::create_dir(&unfinished) {
+                // Another run of this process is about to take it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(unusable)?,
+            }
             let site = Self {
                 folder: unfinished.clone(),
                 number,
@@ -341,6 +345,20 @@ mod tests {
         assert_eq!(claim().number(), 1);
         drop(second);
         assert!(Found::all(sites.path()).is_empty());
+    }
+
+    /// Two runs of one process once met at one unfinished folder, and the later one gave up.
+    #[test]
+    fn runs_that_claim_at_the_same_time_all_get_one() {
+        let sites = tempfile::tempdir().unwrap();
+        let claim = || Site::claim(sites.path(), "local", Purpose::Run, free);
+        let claimed: Vec<Site> = std::thread::scope(|scope| {
+            let claims: Vec<_> = (0..8).map(|_| scope.spawn(claim)).collect();
+            let claims = claims.into_iter();
+            claims.map(|claim| claim.join().unwrap().unwrap()).collect()
+        });
+        let numbers: std::collections::BTreeSet<u8> = claimed.iter().map(Site::number).collect();
+        assert_eq!(numbers.len(), 8, "{numbers:?}");
     }
 
     #[test]
