@@ -22,10 +22,10 @@ mod disk;
 mod links;
 mod process;
 mod proxy;
+mod subnet;
 mod zookeeper;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -43,11 +43,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use self::disk::SmallDisk;
-use self::links::{Links, Reason};
+use self::links::Links;
 use self::process::Process;
+use self::subnet::{BACKDOOR_PORT, CLIENT_PORT, FRONT_PORT, HTTP_PORT, Subnet};
 use self::zookeeper::{Jars, ZooKeeper};
 use super::real::acts::Acts;
 use super::real::observer::{NodePlace, Observer};
+use super::real::reason::Reason;
 use super::real::settings::{Whereabouts, kv_toml};
 use super::real::site::{Purpose, Site, leftover};
 use super::real::{Kept, enact, keep, settings};
@@ -180,61 +182,6 @@ struct LocalNode {
     process: Option<Process>,
 }
 
-/// The addresses of a site.
-#[derive(Clone, Copy, Debug)]
-struct Subnet(u8);
-
-impl Subnet {
-    fn host(self, host: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, 77, self.0, host)
-    }
-
-    fn node(self, node: NodeId) -> Ipv4Addr {
-        self.host(u8::try_from(node.0).unwrap_or(u8::MAX))
-    }
-
-    fn zookeeper_of(self, node: NodeId) -> Ipv4Addr {
-        self.host(u8::try_from(100 + node.0).unwrap_or(u8::MAX))
-    }
-
-    fn zookeeper(self) -> Ipv4Addr {
-        self.host(254)
-    }
-
-    fn clients(self) -> Ipv4Addr {
-        self.host(200)
-    }
-
-    /// Who calls from an address: whoever is no node is a client.
-    fn place(self, source: IpAddr) -> Place {
-        match source {
-            IpAddr::V4(address) if address.octets()[..3] == [127, 77, self.0] => {
-                match address.octets()[3] {
-                    host @ 1..=99 => Place::Node(NodeId(host.into())),
-                    _ => Place::Clients,
-                }
-            }
-            _ => Place::Clients,
-        }
-    }
-
-    /// Whether nobody else on this machine uses it.
-    fn is_free(number: u8) -> Result<(), Trouble> {
-        for port in [CLIENT_PORT, BACKDOOR_PORT, FRONT_PORT, HTTP_PORT] {
-            let address = format!("{}:{port}", Self(number).zookeeper());
-            if let Err(source) = TcpListener::bind(&address) {
-                return Err(Trouble::NoAddress { address, source });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where nodes listen, where they are known, where they serve HTTP, and where ZooKeeper is.
-const BACKDOOR_PORT: u16 = 17000;
-const FRONT_PORT: u16 = 17001;
-const HTTP_PORT: u16 = 18001;
-const CLIENT_PORT: u16 = 12181;
 /// Where in ZooKeeper the cluster lives.
 const CHROOT: &str = "splitbrain";
 
@@ -264,70 +211,18 @@ impl LocalWorld {
         let mut places = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         let mut addresses = Vec::new();
+        let ground = Ground {
+            stage,
+            scenario,
+            site: &site,
+            subnet,
+            links: &links,
+        };
         for node in (1..=u64::from(scenario.cluster.nodes)).map(NodeId) {
-            let own = subnet.node(node);
-            let (backdoor, front) = (
-                format!("{own}:{BACKDOOR_PORT}"),
-                format!("{own}:{FRONT_PORT}"),
-            );
-            let who = move |source| subnet.place(source);
-            proxy::start(&front, &backdoor, Box::new(who), Place::Node(node), &links).await?;
-            let service = format!("{}:{CLIENT_PORT}", subnet.zookeeper_of(node));
-            let who = move |_| Place::Node(node);
-            proxy::start(
-                &service,
-                &address,
-                Box::new(who),
-                Place::Coordination,
-                &links,
-            )
-            .await?;
-
-            let folder = site.folder().join(format!("n{}", node.0));
-            std::fs::create_dir(&folder).map_err(|source| Trouble::Unusable {
-                path: folder.clone(),
-                source,
-            })?;
-            let disk = match fills_disks(scenario) {
-                true => Some(SmallDisk::mount(&site, &folder.join("disk"))?),
-                false => None,
-            };
-            let data = disk
-                .as_ref()
-                .map_or(folder.as_path(), SmallDisk::path)
-                .join("data");
-            let events = folder.join("events.jsonl");
-            let http = format!("{own}:{HTTP_PORT}");
-            let at = Whereabouts {
-                data: &data,
-                events: &events,
-                listen: &backdoor,
-                advertise: &front,
-                source: Some(&own.to_string()),
-                http: &http,
-                zookeeper: &format!("{service}/{CHROOT}"),
-            };
-            let file = folder.join("kv.toml");
-            let written = std::fs::write(&file, kv_toml(scenario, node, &at));
-            written.map_err(|source| Trouble::Unusable { path: file, source })?;
-            let process = start_node(&stage.kv, &site, node, &folder)?;
-            addresses.push((node, front.clone(), http));
-            places.insert(
-                node,
-                NodePlace {
-                    backdoor,
-                    front,
-                    events,
-                },
-            );
-            nodes.insert(
-                node,
-                LocalNode {
-                    folder,
-                    disk,
-                    process: Some(process),
-                },
-            );
+            let (started, place, http) = ground.start_node(node, &address).await?;
+            addresses.push((node, place.front.clone(), http));
+            places.insert(node, place);
+            nodes.insert(node, started);
         }
         let service = format!("{address}/{CHROOT}").parse();
         let service = service.expect("it is HOST:PORT and a name");
@@ -530,6 +425,73 @@ impl World for LocalWorld {
             left.insert(name, std::fs::read(path).unwrap_or_default());
         }
         left
+    }
+}
+
+/// What the nodes of one cluster are started on.
+struct Ground<'a> {
+    stage: &'a LocalStage,
+    scenario: &'a Scenario,
+    site: &'a Site,
+    subnet: Subnet,
+    links: &'a Arc<Links>,
+}
+
+impl Ground<'_> {
+    /// Starts a node and the proxies between it and all others. Returns it, where it is found, and where it serves HTTP.
+    async fn start_node(
+        &self,
+        node: NodeId,
+        zookeeper: &str,
+    ) -> Result<(LocalNode, NodePlace, String), Trouble> {
+        let subnet = self.subnet;
+        let own = subnet.node(node);
+        let (backdoor, front) = (
+            format!("{own}:{BACKDOOR_PORT}"),
+            format!("{own}:{FRONT_PORT}"),
+        );
+        let who = Box::new(move |source| subnet.place(source));
+        proxy::start(&front, &backdoor, who, Place::Node(node), self.links).await?;
+        let service = format!("{}:{CLIENT_PORT}", subnet.zookeeper_of(node));
+        let who = Box::new(move |_| Place::Node(node));
+        proxy::start(&service, zookeeper, who, Place::Coordination, self.links).await?;
+        let folder = self.site.folder().join(format!("n{}", node.0));
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Trouble::Unusable { path, source }
+        };
+        std::fs::create_dir(&folder).map_err(unusable(&folder))?;
+        let disk = match fills_disks(self.scenario) {
+            true => Some(SmallDisk::mount(self.site, &folder.join("disk"))?),
+            false => None,
+        };
+        let disk_folder = disk.as_ref().map_or(folder.as_path(), SmallDisk::path);
+        let events = folder.join("events.jsonl");
+        let http = format!("{own}:{HTTP_PORT}");
+        let at = Whereabouts {
+            data: &disk_folder.join("data"),
+            events: &events,
+            listen: &backdoor,
+            advertise: &front,
+            source: Some(&own.to_string()),
+            http: &http,
+            zookeeper: &format!("{service}/{CHROOT}"),
+        };
+        let file = folder.join("kv.toml");
+        let written = std::fs::write(&file, kv_toml(self.scenario, node, &at));
+        written.map_err(unusable(&file))?;
+        let process = start_node(&self.stage.kv, self.site, node, &folder)?;
+        let started = LocalNode {
+            folder,
+            disk,
+            process: Some(process),
+        };
+        let place = NodePlace {
+            backdoor,
+            front,
+            events,
+        };
+        Ok((started, place, http))
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `real/events.rs` | the nodes' files, read as they grow |
 //! | `real/registry.rs` | what stands in ZooKeeper |
 //! | `real/observer.rs` | the three of them, as a world asks for them |
+//! | `real/reason.rs` | why a direction of a link is cut |
 //! | `real/settings.rs` | the `kv.toml` of a node |
 //! | `real/acts.rs` | when each fault really began and ended |
 //! | `real/site.rs` | the folder that a cluster lives in, and how every trace of it goes |
@@ -35,6 +36,7 @@ pub mod acts;
 pub mod clock;
 pub mod events;
 pub mod observer;
+pub mod reason;
 pub mod registry;
 pub mod settings;
 pub mod site;

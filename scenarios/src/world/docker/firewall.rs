@@ -12,16 +12,8 @@ use tokio::sync::Mutex;
 use super::compose::Subnet;
 use super::engine::{Docker, run};
 use crate::world::Place;
+use crate::world::real::reason::Reason;
 use crate::world::trouble::Trouble;
-
-/// Why nothing goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reason {
-    /// A partition.
-    Partition,
-    /// A session that is to end.
-    LostSession,
-}
 
 /// All links of a cluster.
 pub(super) struct Firewall {

@@ -11,15 +11,7 @@ use tokio::sync::watch;
 use crate::scenario::Disturbance;
 use crate::seed::stream;
 use crate::world::Place;
-
-/// Why nothing goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reason {
-    /// A partition.
-    Partition,
-    /// A session that is to end.
-    LostSession,
-}
+use crate::world::real::reason::Reason;
 
 /// How it goes on one direction of a link.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -172,9 +172,9 @@ mod tests {
     use kv_core::NodeId;
     use tokio::time::timeout;
 
-    use super::super::links::Reason;
     use super::*;
     use crate::scenario::Disturbance;
+    use crate::world::real::reason::Reason;
 
     const CALLER: Place = Place::Node(NodeId(1));
     const CALLEE: Place = Place::Node(NodeId(2));
