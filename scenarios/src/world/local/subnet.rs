@@ -80,4 +80,19 @@ mod tests {
                 .all(|it| subnet.place((*it).into()) == Place::Clients)
         );
     }
+
+    #[test]
+    fn an_address_that_somebody_listens_on_is_named() {
+        // Nobody else's: sites end at 250.
+        let subnet = Subnet(251);
+        assert!(Subnet::is_free(251).is_ok());
+        let address = format!("{}:{FRONT_PORT}", subnet.zookeeper());
+        let taken = TcpListener::bind(&address).unwrap();
+        let message = Subnet::is_free(251).unwrap_err().to_string();
+        assert!(
+            message.contains(&address) && message.contains("ss -ltnp"),
+            "{message}"
+        );
+        drop(taken);
+    }
 }
