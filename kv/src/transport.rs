@@ -165,6 +165,7 @@ impl Link {
             let address = self.address.borrow_and_update().clone();
             let stretch = match self.connect(&address).await {
                 Ok(peer) => {
+                    tracing::debug!(to = %self.to, %address, "a link to another node is made");
                     backoff.reset();
                     self.forward(peer).await
                 }
@@ -175,7 +176,10 @@ impl Link {
             };
             match stretch {
                 Stretch::Moved => {}
-                Stretch::Closed => return,
+                Stretch::Closed => {
+                    tracing::debug!(to = %self.to, "a link to another node is given up");
+                    return;
+                }
                 Stretch::Lost | Stretch::Stalled => {
                     let wait = backoff.draw(&mut self.rng);
                     if !self.pause(wait).await {

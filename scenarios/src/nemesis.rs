@@ -210,7 +210,12 @@ impl Nemesis {
 
     /// Writes down which nodes and links are out of order from now on, where that has changed.
     async fn note_links(&self) {
-        let mut harmed = self.harmed.lock().await;
+        self.note_links_of(&mut *self.harmed.lock().await);
+    }
+
+    /// The same. What is made good is written down before it is: while that takes its time, it may be so or not, and nobody is to be
+    /// accused of having reached what was there already.
+    fn note_links_of(&self, harmed: &mut Harmed) {
         let down = harmed
             .down
             .keys()
@@ -310,17 +315,20 @@ impl Nemesis {
         match harm {
             Harm::Cut(from, to) => {
                 if lower(&mut harmed.cuts, (*from, *to)) {
+                    self.note_links_of(&mut harmed);
                     self.world.act(&Act::Mend(*from, *to)).await;
                 }
             }
             Harm::Down { node, .. } => {
                 if lower(&mut harmed.down, *node) {
+                    self.note_links_of(&mut harmed);
                     self.start(*node, &harmed).await;
                 }
             }
             Harm::Pause(node) => {
                 // Nobody goes on who is dead by now, or died before it could stand still.
                 if lower(&mut harmed.paused, *node) && !harmed.down.contains_key(node) {
+                    self.note_links_of(&mut harmed);
                     self.world.act(&Act::Resume(*node)).await;
                 }
             }

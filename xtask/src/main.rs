@@ -202,7 +202,11 @@ fn has_zookeeper(name: &str) -> anyhow::Result<bool> {
 }
 
 /// Three scenarios of the suite, each once with real processes and once with containers, side by side: they wait most of the time.
-const REAL_SCENARIOS: [&str; 3] = ["writer-isolated", "pause-past-lease", "kill-each-in-turn"];
+const REAL_SCENARIOS: [&str; 3] = [
+    "writer-isolated",
+    "pause-past-lease",
+    "writer-cut-from-coordination",
+];
 
 fn test_real_worlds(features: &[&str]) -> anyhow::Result<()> {
     let mut build = cargo(&["build", "--workspace", "--exclude", "model", "--bins"]);

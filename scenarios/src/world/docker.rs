@@ -405,6 +405,8 @@ impl World for DockerWorld {
 
     async fn leave(&self) -> BTreeMap<String, Vec<u8>> {
         let mut left = BTreeMap::from([("acts.jsonl".to_owned(), self.acts.take().into_bytes())]);
+        let statuses = self.observer.last_words().await;
+        left.insert("statuses.txt".to_owned(), statuses.into_bytes());
         let nodes = self.addresses.iter().map(|(node, ..)| node.to_string());
         for service in nodes.chain([ZOOKEEPER.to_owned()]) {
             let log = self.cluster.docker.log(&self.cluster.container(&service));

@@ -415,6 +415,8 @@ impl World for LocalWorld {
 
     async fn leave(&self) -> BTreeMap<String, Vec<u8>> {
         let mut left = BTreeMap::from([("acts.jsonl".to_owned(), self.acts.take().into_bytes())]);
+        let statuses = self.observer.last_words().await;
+        left.insert("statuses.txt".to_owned(), statuses.into_bytes());
         let logs = self.nodes.lock().await;
         let logs = logs.iter().map(|(id, node)| {
             let name = format!("logs/n{}.log", id.0);

@@ -11,6 +11,7 @@ use kv::access::Access;
 use kv::client::{Client, ClientOptions};
 use kv::coordination::zookeeper::ZooKeeperAddress;
 use kv::handle::Status;
+use kv::wire::Info;
 use kv_core::{Epoch, NodeId, ShardId};
 
 use super::clock::RunClock;
@@ -120,10 +121,23 @@ impl Observer {
 
     /// What the nodes say of themselves that answer in time.
     pub async fn statuses(&self) -> BTreeMap<NodeId, Status> {
+        let told = self.infos().await.into_iter();
+        told.filter_map(|(node, info)| Some((node, info.status?)))
+            .collect()
+    }
+
+    /// What the nodes know at the end, for people: of the cluster, and how far each is and what waits where.
+    pub async fn last_words(&self) -> String {
+        let told = self.infos().await.into_iter();
+        let told = told.map(|(node, info)| format!("{node}: {info:#?}\n"));
+        told.collect()
+    }
+
+    async fn infos(&self) -> Vec<(NodeId, Info)> {
         let asked = self.nodes.iter().map(|(node, place)| async {
             let access = Access::default();
             let info = Client::info(&place.backdoor, STATUS_WITHIN, true, &access).await;
-            Some((*node, info.ok()?.status?))
+            Some((*node, info.ok()?))
         });
         join_all(asked).await.into_iter().flatten().collect()
     }
