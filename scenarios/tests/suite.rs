@@ -183,7 +183,7 @@ impl Stage for Panicking {
         "panicking"
     }
 
-    fn lacks(&self, _kind: Kind) -> Option<&'static str> {
+    fn lacks(&self, _kind: Kind) -> Option<String> {
         None
     }
 

@@ -125,7 +125,7 @@ impl Stage for LocalStage {
         if scenario.cluster.nodes > NODES_MAX {
             return Some(format!("more than {NODES_MAX} nodes"));
         }
-        settings::refused_storage(scenario).map(str::to_owned)
+        settings::refused(scenario).map(str::to_owned)
     }
 
     fn lacks_engine(&self, _engine: EngineKind) -> Option<&'static str> {

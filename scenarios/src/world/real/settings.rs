@@ -30,9 +30,12 @@ pub struct Whereabouts<'a> {
     pub zookeeper: &'a str,
 }
 
-/// What a scenario's storage asks for that no real node takes, if anything.
+/// What a scenario asks for that no real cluster does, if anything.
 #[must_use]
-pub fn refused_storage(scenario: &Scenario) -> Option<&'static str> {
+pub fn refused(scenario: &Scenario) -> Option<&'static str> {
+    if !scenario.cues.is_empty() {
+        return Some("the cues of a directed run");
+    }
     let storage = &scenario.cluster.storage;
     let too_small = |size: Option<u64>| size.is_some_and(|size| size < STORAGE_BYTES_MIN);
     if too_small(storage.segment_bytes) {
