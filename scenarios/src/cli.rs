@@ -328,10 +328,13 @@ enum Shown {
 }
 
 fn run_some(names_or_files: &[String], flags: &Flags) -> Result<ExitCode, Error> {
+    let scenarios = names_or_files
+        .iter()
+        .map(|name_or_file| suite::find(name_or_file));
+    let scenarios: Vec<Scenario> = scenarios.collect::<Result<_, Error>>()?;
     let stage = flags.world.stage()?;
     let mut batches = Vec::new();
-    for name_or_file in names_or_files {
-        let scenario = suite::find(name_or_file)?;
+    for scenario in scenarios {
         let fencing = flags.fencing.map_or(scenario.fencing(), Fencing::from);
         batches.push(batch(scenario.under(fencing), flags, 1, &*stage));
     }

@@ -146,7 +146,7 @@ pub enum NotSimulated {
     /// Flags in the environment replace those that `cargo sim` passes.
     #[error(
         "{0} is set in the environment and replaces the flags that `cargo sim` passes, so this build has no simulator in it; \
-         `unset {0}`, then run `cargo sim` again"
+         `unset {0}`, then run `cargo sim` again, or name `--world local`"
     )]
     Flags(&'static str),
     /// It is the simulated one, and a real world is asked for.

@@ -119,6 +119,12 @@ fn bad_seeds_are_refused() {
     );
 }
 
+const USAGE: &str = if cfg!(madsim) {
+    "Usage: cargo sim"
+} else {
+    "Usage: cargo scenarios"
+};
+
 #[test]
 fn help_is_there_for_every_command() {
     for arguments in [
@@ -130,7 +136,7 @@ fn help_is_there_for_every_command() {
         let output = sim(arguments);
         assert_eq!(output.status.code(), Some(0));
         assert!(
-            text(&output.stdout).contains("Usage: cargo sim"),
+            text(&output.stdout).contains(USAGE),
             "{}",
             text(&output.stdout)
         );
@@ -143,26 +149,23 @@ fn help_is_there_for_every_command() {
 fn a_build_without_the_simulator_says_so_and_runs_nothing() {
     let out = tempfile::tempdir().unwrap();
     let runs = out.path().join("runs");
-    let run = |flags: Option<&str>| {
+    let run = |flags: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
         command
             .args(["run", "calm", "--seed", "1", "--out"])
             .arg(&runs)
-            .env_remove("RUSTFLAGS");
-        let output = command
-            .envs(flags.map(|flags| ("RUSTFLAGS", flags)))
-            .output()
-            .unwrap();
+            .env("RUSTFLAGS", flags);
+        let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         text(&output.stderr)
     };
     assert_eq!(
-        run(Some("-C target-cpu=native")),
+        run("-C target-cpu=native"),
         "error: RUSTFLAGS is set in the environment and replaces the flags that `cargo sim` passes, so this build has \
-         no simulator in it; `unset RUSTFLAGS`, then run `cargo sim` again\n"
+         no simulator in it; `unset RUSTFLAGS`, then run `cargo sim` again, or name `--world local`\n"
     );
     assert_eq!(
-        run(None),
+        refusal(&["replay", "calm", "--seed", "1"]),
         "error: this build has no simulator in it; run it as `cargo sim`\n"
     );
     assert!(!runs.exists(), "nothing is written");

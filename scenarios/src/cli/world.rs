@@ -58,6 +58,8 @@ impl WorldFlags {
     #[cfg(not(madsim))]
     pub(super) fn stage(&self) -> Result<Box<dyn Stage>, NotSimulated> {
         match self.world {
+            // Most likely `cargo sim` was meant, whose flags these have replaced.
+            None if replaced().is_some() => simulated(),
             None | Some(WorldFlag::Local) => Ok(Box::new(self.local())),
             Some(WorldFlag::Docker) => Ok(Box::new(self.docker())),
             Some(WorldFlag::Sim) => simulated(),
@@ -98,11 +100,16 @@ pub(super) fn simulated() -> Result<Box<dyn Stage>, NotSimulated> {
 /// The simulator of this build: there is none, since it is chosen when the program is compiled.
 #[cfg(not(madsim))]
 pub(super) fn simulated() -> Result<Box<dyn Stage>, NotSimulated> {
+    Err(replaced().map_or(NotSimulated::OtherBuild, NotSimulated::Flags))
+}
+
+/// What in the environment replaces the flags that `cargo sim` passes, if anything does.
+#[cfg(not(madsim))]
+fn replaced() -> Option<&'static str> {
     let set = |name: &&str| std::env::var_os(name).is_some_and(|flags| !flags.is_empty());
-    let flags = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"]
+    ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"]
         .into_iter()
-        .find(set);
-    Err(flags.map_or(NotSimulated::OtherBuild, NotSimulated::Flags))
+        .find(set)
 }
 
 /// Runs what was asked for as `cargo sim`, which is another build of this program.
