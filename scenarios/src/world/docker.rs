@@ -17,31 +17,27 @@ mod firewall;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use checker::NodeEvent;
 use kv::access::Access;
 use kv::engine::EngineKind;
-use kv::handle::Status;
-use kv_core::{NodeId, ShardId};
+use kv_core::NodeId;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 pub use self::compose::Images;
 use self::compose::Subnet;
 pub use self::engine::Docker;
 use self::firewall::Firewall;
-use super::real::acts::Acts;
+use super::real::cluster::{Hands, RealWorld};
 use super::real::observer::{NodePlace, Observer};
 use super::real::reason::Reason;
 use super::real::settings::{Whereabouts, kv_toml};
 use super::real::site::{Purpose, Site, leftover};
-use super::real::{Kept, enact, keep, settings, zookeeper};
+use super::real::{enact, keep, settings, zookeeper};
 use super::trouble::Trouble;
-use super::{Act, Client, Place, Roles, Script, Stage, Trap, Work, World};
+use super::{Act, Place, Script, Stage, Trap};
 use crate::play::Played;
 use crate::scenario::{Action, Kind, Scenario};
 
@@ -129,28 +125,23 @@ impl Stage for DockerStage {
 
     fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {
         enact(script, async || {
-            let world = DockerWorld::start(self, scenario, seed, Purpose::Run).await?;
-            Ok(Arc::new(world))
+            DockerCluster::start(self, scenario, seed, Purpose::Run).await
         })
     }
 
     fn keep(&self, scenario: &Scenario, tell: &dyn Fn(&[String])) -> Result<(), Trouble> {
         keep(tell, async || {
-            DockerWorld::start(self, scenario, 0, Purpose::Play).await
+            DockerCluster::start(self, scenario, 0, Purpose::Play).await
         })
     }
 }
 
 /// A cluster of containers.
-pub struct DockerWorld {
-    observer: Observer,
-    firewall: Arc<Firewall>,
-    acts: Arc<Acts>,
+pub struct DockerCluster {
+    firewall: Firewall,
+    nodes: Vec<NodeId>,
     /// The nodes that are down by our will.
     down: Mutex<BTreeSet<NodeId>>,
-    session_timeout: Duration,
-    /// Where people find the nodes: gRPC and HTTP.
-    addresses: Vec<(NodeId, String, String)>,
     cluster: Cluster,
 }
 
@@ -178,7 +169,7 @@ impl Drop for Cluster {
     }
 }
 
-impl DockerWorld {
+impl DockerCluster {
     /// Starts the containers, and waits until ZooKeeper answers.
     ///
     /// # Errors
@@ -188,7 +179,7 @@ impl DockerWorld {
         scenario: &Scenario,
         seed: u64,
         purpose: Purpose,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<RealWorld<Self>, Trouble> {
         let docker = Docker::find()?;
         let taken = docker.projects()?;
         let site = Site::claim(&stage.sites, stage.name(), purpose, |number| {
@@ -212,12 +203,9 @@ impl DockerWorld {
             .map(NodeId)
             .collect();
         let mut places = BTreeMap::new();
-        let mut addresses = Vec::new();
         make_zookeeper_folder(&folder.join(ZOOKEEPER))?;
         for node in &nodes {
             let place = make_node_folder(scenario, *node, subnet, &folder.join(node.to_string()))?;
-            let http = format!("{}:{}", subnet.node(*node), compose::HTTP_PORT);
-            addresses.push((*node, place.front.clone(), http));
             places.insert(*node, place);
         }
         let file = folder.join("compose.json");
@@ -242,24 +230,42 @@ impl DockerWorld {
         let service_itself = (Place::Coordination, cluster.container(ZOOKEEPER));
         let containers: Vec<_> = containers.chain([service_itself]).collect();
         let firewall = Firewall::new(cluster.docker, &containers, subnet);
-        Ok(Self {
-            observer: Observer::new(scenario, seed, places, service, Access::default()),
-            firewall: Arc::new(firewall),
-            acts: Arc::default(),
+        let observer = Observer::new(scenario, seed, places, service, Access::default());
+        let cluster = Self {
+            firewall,
+            nodes,
             down: Mutex::default(),
-            session_timeout: scenario.cluster.session_timeout,
-            addresses,
             cluster,
-        })
+        };
+        Ok(RealWorld::new(scenario, observer, cluster))
+    }
+
+    async fn start_again(&self, place: Place) -> Result<(), Trouble> {
+        let container = match place {
+            Place::Node(node) => self.cluster.node(node),
+            _ => self.cluster.container(ZOOKEEPER),
+        };
+        self.cluster.docker.start(&container).await?;
+        let pid = self.cluster.docker.pid(&container);
+        self.firewall.renew(place, pid).await
+    }
+}
+
+#[async_trait]
+impl Hands for DockerCluster {
+    async fn cut(&self, from: Place, to: Place, reason: Reason) -> Result<(), Trouble> {
+        self.firewall.cut(from, to, reason).await
+    }
+
+    async fn mend(&self, from: Place, to: Place, reason: Reason) -> Result<(), Trouble> {
+        self.firewall.mend(from, to, reason).await
     }
 
     async fn perform(&self, act: &Act) -> Result<(), Trouble> {
         let docker = &self.cluster.docker;
         let zookeeper = || self.cluster.container(ZOOKEEPER);
         match act {
-            Act::Cut(from, to) => self.firewall.cut(*from, *to, Reason::Partition).await,
-            Act::Mend(from, to) => self.firewall.mend(*from, *to, Reason::Partition).await,
-            Act::Kill(node) | Act::PowerLoss(node) | Act::StrictPowerLoss(node) => {
+            Act::Kill(node) => {
                 if !self.down.lock().await.insert(*node) {
                     return Ok(());
                 }
@@ -279,110 +285,8 @@ impl DockerWorld {
             Act::StartCoordination => self.start_again(Place::Coordination).await,
             Act::PauseCoordination => docker.pause(&zookeeper()).await,
             Act::ResumeCoordination => docker.unpause(&zookeeper()).await,
-            Act::LoseSession(node) => {
-                self.lose_session(*node);
-                Ok(())
-            }
-            Act::Disturb(..)
-            | Act::JumpClock(..)
-            | Act::DriftClock(..)
-            | Act::SlowDisk(..)
-            | Act::Disarm(..) => unreachable!("refused before the start"),
+            other => unreachable!("refused before the start, or done elsewhere: {other:?}"),
         }
-    }
-
-    async fn start_again(&self, place: Place) -> Result<(), Trouble> {
-        let container = match place {
-            Place::Node(node) => self.cluster.node(node),
-            _ => self.cluster.container(ZOOKEEPER),
-        };
-        self.cluster.docker.start(&container).await?;
-        let pid = self.cluster.docker.pid(&container);
-        self.firewall.renew(place, pid).await
-    }
-
-    /// Keeps ZooKeeper from hearing of a node until its session has ended, as that of one that is cut off does. Waits for nothing.
-    fn lose_session(&self, node: NodeId) {
-        let registry = self.observer.registry().clone();
-        let Some(session) = registry.session_of(node) else {
-            return;
-        };
-        let both_ways = [
-            (Place::Node(node), Place::Coordination),
-            (Place::Coordination, Place::Node(node)),
-        ];
-        let (firewall, acts, clock) = (
-            self.firewall.clone(),
-            self.acts.clone(),
-            self.observer.clock().clone(),
-        );
-        // It ends after its timeout; later, where ZooKeeper is down or paused.
-        let patience = 4 * self.session_timeout;
-        tokio::spawn(async move {
-            let began = clock.now();
-            let mut trouble = None;
-            for (from, to) in both_ways {
-                let cut = firewall.cut(from, to, Reason::LostSession).await;
-                trouble = trouble.or(cut.err().map(|error| error.to_string()));
-            }
-            if timeout(patience, registry.ended(session)).await.is_err() {
-                trouble.get_or_insert("it did not end in time".to_owned());
-            }
-            for (from, to) in both_ways {
-                let mended = firewall.mend(from, to, Reason::LostSession).await;
-                trouble = trouble.or(mended.err().map(|error| error.to_string()));
-            }
-            let what = ("the session is over", node);
-            acts.note(&what, began, clock.now(), trouble.as_deref());
-        });
-    }
-}
-
-impl Kept for DockerWorld {
-    fn addresses(&self) -> &[(NodeId, String, String)] {
-        &self.addresses
-    }
-
-    fn folder(&self) -> &Path {
-        self.cluster.site.folder()
-    }
-}
-
-#[async_trait]
-impl World for DockerWorld {
-    fn now(&self) -> Duration {
-        self.observer.clock().now()
-    }
-
-    fn stamp(&self) -> u64 {
-        self.observer.clock().stamp()
-    }
-
-    fn drain(&self) -> Vec<NodeEvent> {
-        self.observer.drain()
-    }
-
-    fn shard(&self, shard: ShardId) -> Option<Roles> {
-        self.observer.shard(shard)
-    }
-
-    async fn statuses(&self) -> BTreeMap<NodeId, Status> {
-        self.observer.statuses().await
-    }
-
-    fn client(&self, session: u64) -> Box<dyn Client> {
-        Box::new(self.observer.client(session))
-    }
-
-    async fn spawn(&self, _session: u64, work: Work<()>) -> JoinHandle<()> {
-        tokio::spawn(work)
-    }
-
-    async fn act(&self, act: &Act) {
-        let began = self.now();
-        let done = self.perform(act).await;
-        let trouble = done.err().map(|trouble| trouble.to_string());
-        self.acts.note(act, began, self.now(), trouble.as_deref());
     }
 
     async fn trap(&self, _node: NodeId, _trap: &Trap) -> String {
@@ -392,27 +296,27 @@ impl World for DockerWorld {
     async fn failures(&self) -> BTreeMap<NodeId, String> {
         let down = self.down.lock().await;
         let docker = &self.cluster.docker;
-        let nodes = self.addresses.iter().map(|(node, ..)| *node);
-        let failed = nodes
-            .filter(|node| !down.contains(node))
-            .filter_map(|node| {
-                let container = self.cluster.node(node);
-                let has_ended = !docker.is_up(&container);
-                has_ended.then(|| (node, docker.last_words(&container)))
-            });
+        let nodes = self.nodes.iter().filter(|node| !down.contains(node));
+        let failed = nodes.filter_map(|node| {
+            let container = self.cluster.node(*node);
+            let has_ended = !docker.is_up(&container);
+            has_ended.then(|| (*node, docker.last_words(&container)))
+        });
         failed.collect()
     }
 
-    async fn leave(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut left = BTreeMap::from([("acts.jsonl".to_owned(), self.acts.take().into_bytes())]);
-        let statuses = self.observer.last_words().await;
-        left.insert("statuses.txt".to_owned(), statuses.into_bytes());
-        let nodes = self.addresses.iter().map(|(node, ..)| node.to_string());
-        for service in nodes.chain([ZOOKEEPER.to_owned()]) {
+    async fn logs(&self) -> Vec<(String, Vec<u8>)> {
+        let nodes = self.nodes.iter().map(ToString::to_string);
+        let services = nodes.chain([ZOOKEEPER.to_owned()]);
+        let log = |service: String| {
             let log = self.cluster.docker.log(&self.cluster.container(&service));
-            left.insert(format!("logs/{service}.log"), log);
-        }
-        left
+            (service, log)
+        };
+        services.map(log).collect()
+    }
+
+    fn folder(&self) -> &Path {
+        self.cluster.site.folder()
     }
 }
 
@@ -452,6 +356,7 @@ fn make_node_folder(
     Ok(NodePlace {
         backdoor: front.clone(),
         front,
+        http: format!("{}:{}", subnet.node(node), compose::HTTP_PORT),
         events: folder.join("events.jsonl"),
     })
 }

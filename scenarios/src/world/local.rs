@@ -32,29 +32,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use checker::NodeEvent;
 use kv::access::Access;
 use kv::engine::EngineKind;
-use kv::handle::Status;
-use kv_core::{NodeId, ShardId};
+use kv_core::NodeId;
 use rustix::process::Signal;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use self::disk::SmallDisk;
 use self::links::Links;
 use self::process::Process;
 use self::subnet::{BACKDOOR_PORT, CLIENT_PORT, FRONT_PORT, HTTP_PORT, Subnet};
 use self::zookeeper::{Jars, ZooKeeper};
-use super::real::acts::Acts;
+use super::real::cluster::{Hands, RealWorld};
 use super::real::observer::{NodePlace, Observer};
 use super::real::reason::Reason;
 use super::real::settings::{Whereabouts, kv_toml};
 use super::real::site::{Purpose, Site, leftover};
-use super::real::{Kept, enact, keep, settings};
+use super::real::{enact, keep, settings};
 use super::trouble::Trouble;
-use super::{Act, Client, Place, Roles, Script, Stage, Trap, Work, World};
+use super::{Act, Place, Script, Stage, Trap};
 use crate::play::Played;
 use crate::scenario::{Action, DiskFault, Kind, Scenario};
 
@@ -148,31 +145,25 @@ impl Stage for LocalStage {
 
     fn enact(&self, scenario: &Scenario, seed: u64, script: Script) -> Played {
         enact(script, async || {
-            let world = LocalWorld::start(self, scenario, seed, Purpose::Run).await?;
-            Ok(Arc::new(world))
+            LocalCluster::start(self, scenario, seed, Purpose::Run).await
         })
     }
 
     fn keep(&self, scenario: &Scenario, tell: &dyn Fn(&[String])) -> Result<(), Trouble> {
         keep(tell, async || {
-            LocalWorld::start(self, scenario, 0, Purpose::Play).await
+            LocalCluster::start(self, scenario, 0, Purpose::Play).await
         })
     }
 }
 
 /// A cluster of processes.
-pub struct LocalWorld {
-    observer: Observer,
+pub struct LocalCluster {
     links: Arc<Links>,
-    acts: Arc<Acts>,
     nodes: Mutex<BTreeMap<NodeId, LocalNode>>,
     zookeeper: Mutex<ZooKeeper>,
-    session_timeout: Duration,
     kv: PathBuf,
-    /// Where people find the nodes: gRPC and HTTP.
-    addresses: Vec<(NodeId, String, String)>,
     /// Last, so that it goes when all else has gone.
-    site: Arc<Site>,
+    site: Site,
 }
 
 struct LocalNode {
@@ -185,7 +176,7 @@ struct LocalNode {
 /// Where in ZooKeeper the cluster lives.
 const CHROOT: &str = "splitbrain";
 
-impl LocalWorld {
+impl LocalCluster {
     /// Starts ZooKeeper, the proxies and the nodes, and waits for none of the nodes.
     ///
     /// # Errors
@@ -195,13 +186,8 @@ impl LocalWorld {
         scenario: &Scenario,
         seed: u64,
         purpose: Purpose,
-    ) -> Result<Self, Trouble> {
-        let site = Arc::new(Site::claim(
-            &stage.sites,
-            stage.name(),
-            purpose,
-            Subnet::is_free,
-        )?);
+    ) -> Result<RealWorld<Self>, Trouble> {
+        let site = Site::claim(&stage.sites, stage.name(), purpose, Subnet::is_free)?;
         let subnet = Subnet(site.number());
         let jars = Jars::find(stage.zookeeper.as_deref())?;
         let address = format!("{}:{CLIENT_PORT}", subnet.zookeeper());
@@ -210,7 +196,6 @@ impl LocalWorld {
         let clients = subnet.clients();
         let mut places = BTreeMap::new();
         let mut nodes = BTreeMap::new();
-        let mut addresses = Vec::new();
         let ground = Ground {
             stage,
             scenario,
@@ -219,70 +204,22 @@ impl LocalWorld {
             links: &links,
         };
         for node in (1..=u64::from(scenario.cluster.nodes)).map(NodeId) {
-            let (started, place, http) = ground.start_node(node, &address).await?;
-            addresses.push((node, place.front.clone(), http));
+            let (started, place) = ground.start_node(node, &address).await?;
             places.insert(node, place);
             nodes.insert(node, started);
         }
         let service = format!("{address}/{CHROOT}").parse();
         let service = service.expect("it is HOST:PORT and a name");
         let access = Access::default().from_source(Some(clients.into()));
-        Ok(Self {
-            observer: Observer::new(scenario, seed, places, service, access),
+        let observer = Observer::new(scenario, seed, places, service, access);
+        let cluster = Self {
             links,
-            acts: Arc::default(),
             nodes: Mutex::new(nodes),
             zookeeper: Mutex::new(zookeeper),
-            session_timeout: scenario.cluster.session_timeout,
             kv: stage.kv.clone(),
-            addresses,
             site,
-        })
-    }
-
-    async fn perform(&self, act: &Act) -> Result<(), Trouble> {
-        match act {
-            Act::Cut(from, to) => self.links.cut(*from, *to, Reason::Partition),
-            Act::Mend(from, to) => self.links.mend(*from, *to, Reason::Partition),
-            Act::Disturb(from, to, disturbance) => {
-                self.links
-                    .disturb(Place::Node(*from), Place::Node(*to), *disturbance)
-            }
-            Act::Kill(node) | Act::PowerLoss(node) | Act::StrictPowerLoss(node) => {
-                if let Some(node) = self.nodes.lock().await.get_mut(node) {
-                    node.process = None; // It is killed with its handle.
-                }
-            }
-            Act::Start(id) => {
-                if let Some(node) = self.nodes.lock().await.get_mut(id)
-                    && node.process.is_none()
-                {
-                    node.process = Some(start_node(&self.kv, &self.site, *id, &node.folder)?);
-                }
-            }
-            Act::Pause(node) => self.signal(*node, Signal::STOP).await,
-            Act::Resume(node) => self.signal(*node, Signal::CONT).await,
-            Act::KillCoordination => self.zookeeper.lock().await.kill(),
-            Act::StartCoordination => self.zookeeper.lock().await.restart(&self.site)?,
-            Act::PauseCoordination => self.zookeeper.lock().await.signal(Signal::STOP),
-            Act::ResumeCoordination => self.zookeeper.lock().await.signal(Signal::CONT),
-            Act::LoseSession(node) => self.lose_session(*node),
-            Act::Disarm(node, Trap::Full) => {
-                if let Some(disk) = self
-                    .nodes
-                    .lock()
-                    .await
-                    .get(node)
-                    .and_then(|it| it.disk.as_ref())
-                {
-                    disk.give_space_back()?;
-                }
-            }
-            Act::JumpClock(..) | Act::DriftClock(..) | Act::SlowDisk(..) | Act::Disarm(..) => {
-                unreachable!("refused before the start")
-            }
-        }
-        Ok(())
+        };
+        Ok(RealWorld::new(scenario, observer, cluster))
     }
 
     async fn signal(&self, node: NodeId, signal: Signal) {
@@ -290,38 +227,6 @@ impl LocalWorld {
         if let Some(process) = nodes.get(&node).and_then(|node| node.process.as_ref()) {
             process.signal(signal);
         }
-    }
-
-    /// Keeps ZooKeeper from hearing of a node until its session has ended, as that of one that is cut off does. Waits for nothing.
-    fn lose_session(&self, node: NodeId) {
-        let registry = self.observer.registry().clone();
-        let Some(session) = registry.session_of(node) else {
-            return;
-        };
-        let both_ways = [
-            (Place::Node(node), Place::Coordination),
-            (Place::Coordination, Place::Node(node)),
-        ];
-        let (links, acts, clock) = (
-            self.links.clone(),
-            self.acts.clone(),
-            self.observer.clock().clone(),
-        );
-        // It ends after its timeout; later, where ZooKeeper is down or paused.
-        let patience = 4 * self.session_timeout;
-        let began = clock.now();
-        for (from, to) in both_ways {
-            links.cut(from, to, Reason::LostSession);
-        }
-        tokio::spawn(async move {
-            let ended = timeout(patience, registry.ended(session)).await;
-            for (from, to) in both_ways {
-                links.mend(from, to, Reason::LostSession);
-            }
-            let what = ("the session is over", node);
-            let trouble = ended.is_err().then_some("it did not end in time");
-            acts.note(&what, began, clock.now(), trouble);
-        });
     }
 
     /// Fills a disk, and waits until its node has stumbled over that.
@@ -346,87 +251,84 @@ impl LocalWorld {
     }
 }
 
-impl Kept for LocalWorld {
-    fn addresses(&self) -> &[(NodeId, String, String)] {
-        &self.addresses
-    }
-
-    fn folder(&self) -> &Path {
-        self.site.folder()
-    }
-}
-
 #[async_trait]
-impl World for LocalWorld {
-    fn now(&self) -> Duration {
-        self.observer.clock().now()
+impl Hands for LocalCluster {
+    async fn cut(&self, from: Place, to: Place, reason: Reason) -> Result<(), Trouble> {
+        self.links.cut(from, to, reason);
+        Ok(())
     }
 
-    fn stamp(&self) -> u64 {
-        self.observer.clock().stamp()
+    async fn mend(&self, from: Place, to: Place, reason: Reason) -> Result<(), Trouble> {
+        self.links.mend(from, to, reason);
+        Ok(())
     }
 
-    fn drain(&self) -> Vec<NodeEvent> {
-        self.observer.drain()
-    }
-
-    fn shard(&self, shard: ShardId) -> Option<Roles> {
-        self.observer.shard(shard)
-    }
-
-    async fn statuses(&self) -> BTreeMap<NodeId, Status> {
-        self.observer.statuses().await
-    }
-
-    fn client(&self, session: u64) -> Box<dyn Client> {
-        Box::new(self.observer.client(session))
-    }
-
-    async fn spawn(&self, _session: u64, work: Work<()>) -> JoinHandle<()> {
-        tokio::spawn(work)
-    }
-
-    async fn act(&self, act: &Act) {
-        let began = self.now();
-        let done = self.perform(act).await;
-        let trouble = done.err().map(|trouble| trouble.to_string());
-        self.acts.note(act, began, self.now(), trouble.as_deref());
+    async fn perform(&self, act: &Act) -> Result<(), Trouble> {
+        match act {
+            Act::Disturb(from, to, disturbance) => {
+                self.links
+                    .disturb(Place::Node(*from), Place::Node(*to), *disturbance)
+            }
+            Act::Kill(node) => {
+                if let Some(node) = self.nodes.lock().await.get_mut(node) {
+                    node.process = None; // It is killed with its handle.
+                }
+            }
+            Act::Start(id) => {
+                if let Some(node) = self.nodes.lock().await.get_mut(id)
+                    && node.process.is_none()
+                {
+                    node.process = Some(start_node(&self.kv, &self.site, *id, &node.folder)?);
+                }
+            }
+            Act::Pause(node) => self.signal(*node, Signal::STOP).await,
+            Act::Resume(node) => self.signal(*node, Signal::CONT).await,
+            Act::KillCoordination => self.zookeeper.lock().await.kill(),
+            Act::StartCoordination => self.zookeeper.lock().await.restart(&self.site)?,
+            Act::PauseCoordination => self.zookeeper.lock().await.signal(Signal::STOP),
+            Act::ResumeCoordination => self.zookeeper.lock().await.signal(Signal::CONT),
+            Act::Disarm(node, Trap::Full) => {
+                if let Some(disk) = self
+                    .nodes
+                    .lock()
+                    .await
+                    .get(node)
+                    .and_then(|it| it.disk.as_ref())
+                {
+                    disk.give_space_back()?;
+                }
+            }
+            other => unreachable!("refused before the start, or done elsewhere: {other:?}"),
+        }
+        Ok(())
     }
 
     async fn trap(&self, node: NodeId, trap: &Trap) -> String {
         assert_eq!(*trap, Trap::Full, "the others are refused before the start");
-        let began = self.now();
-        let what = self.fill_disk(node).await;
-        self.acts.note(&(node, trap), began, self.now(), None);
-        what
+        self.fill_disk(node).await
     }
 
     async fn failures(&self) -> BTreeMap<NodeId, String> {
         let nodes = self.nodes.lock().await;
         let failed = nodes.iter().filter_map(|(id, node)| {
-            let process = node
-                .process
-                .as_ref()
-                .filter(|process| process.has_ended())?;
-            Some((*id, process.last_words()))
+            let process = node.process.as_ref()?;
+            process.has_ended().then(|| (*id, process.last_words()))
         });
         failed.collect()
     }
 
-    async fn leave(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut left = BTreeMap::from([("acts.jsonl".to_owned(), self.acts.take().into_bytes())]);
-        let statuses = self.observer.last_words().await;
-        left.insert("statuses.txt".to_owned(), statuses.into_bytes());
-        let logs = self.nodes.lock().await;
-        let logs = logs.iter().map(|(id, node)| {
-            let name = format!("logs/n{}.log", id.0);
-            (name, node.folder.join(LOG))
-        });
+    async fn logs(&self) -> Vec<(String, Vec<u8>)> {
+        let nodes = self.nodes.lock().await;
+        let nodes = nodes.iter();
+        let nodes = nodes.map(|(id, node)| (id.to_string(), node.folder.join(LOG)));
         let zookeeper = self.site.folder().join(zookeeper::LOG);
-        for (name, path) in logs.chain([("logs/zookeeper.log".to_owned(), zookeeper)]) {
-            left.insert(name, std::fs::read(path).unwrap_or_default());
-        }
-        left
+        let all = nodes.chain([("zookeeper".to_owned(), zookeeper)]);
+        all.map(|(name, path)| (name, std::fs::read(path).unwrap_or_default()))
+            .collect()
+    }
+
+    fn folder(&self) -> &Path {
+        self.site.folder()
     }
 }
 
@@ -440,12 +342,12 @@ struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// Starts a node and the proxies between it and all others. Returns it, where it is found, and where it serves HTTP.
+    /// Starts a node and the proxies between it and all others. Returns it, and where it is found.
     async fn start_node(
         &self,
         node: NodeId,
         zookeeper: &str,
-    ) -> Result<(LocalNode, NodePlace, String), Trouble> {
+    ) -> Result<(LocalNode, NodePlace), Trouble> {
         let subnet = self.subnet;
         let own = subnet.node(node);
         let (backdoor, front) = (
@@ -491,9 +393,10 @@ impl Ground<'_> {
         let place = NodePlace {
             backdoor,
             front,
+            http,
             events,
         };
-        Ok((started, place, http))
+        Ok((started, place))
     }
 }
 

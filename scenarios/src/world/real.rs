@@ -15,25 +15,28 @@
 //! | `real/events.rs` | the nodes' files, read as they grow |
 //! | `real/registry.rs` | what stands in ZooKeeper |
 //! | `real/observer.rs` | the three of them, as a world asks for them |
+//! | `real/cluster.rs` | a running cluster as a world, and what its kind has to know to do |
 //! | `real/reason.rs` | why a direction of a link is cut |
 //! | `real/settings.rs` | the `kv.toml` of a node |
 //! | `real/acts.rs` | when each fault really began and ended |
 //! | `real/site.rs` | the folder that a cluster lives in, and how every trace of it goes |
 //! | `real/stop.rs`, `real/zookeeper.rs` | Ctrl-C; whether a ZooKeeper serves |
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::NodeId;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
+use self::cluster::{Hands, RealWorld};
+use self::observer::NodePlace;
 use super::trouble::Trouble;
-use super::{Script, World};
+use super::{Script, World as _};
 use crate::play::{Failure, Played};
 
 pub mod acts;
 pub mod clock;
+pub mod cluster;
 pub mod events;
 pub mod observer;
 pub mod reason;
@@ -46,20 +49,24 @@ pub mod zookeeper;
 /// How many threads the clients, the proxies and the nemesis of one run share.
 const THREADS: usize = 2;
 
-/// Starts a world, plays a script in it, and takes everything down again: also where somebody wants the program to end.
-pub fn enact<W: World + 'static>(
-    script: Script,
-    start: impl AsyncFnOnce() -> Result<Arc<W>, Trouble>,
-) -> Played {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> Runtime {
+    let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
         .build();
-    let runtime = runtime.expect("the machine has room for two more threads");
+    runtime.expect("the machine has room for two more threads")
+}
+
+/// Starts a world, plays a script in it, and takes everything down again: also where somebody wants the program to end.
+pub(super) fn enact<H: Hands>(
+    script: Script,
+    start: impl AsyncFnOnce() -> Result<RealWorld<H>, Trouble>,
+) -> Played {
+    let runtime = runtime();
     let mut played = runtime.block_on(async {
         let play = async {
             match start().await {
-                Ok(world) => script(world).await,
+                Ok(world) => script(Arc::new(world)).await,
                 Err(trouble) => Played::failed(Failure::NotReady {
                     why: trouble.to_string(),
                 }),
@@ -76,60 +83,47 @@ pub fn enact<W: World + 'static>(
     played
 }
 
-/// A cluster that is there to be played with.
-pub trait Kept: World {
-    /// Where people find the nodes: gRPC and HTTP.
-    fn addresses(&self) -> &[(NodeId, String, String)];
-    /// The folder that it lives in.
-    fn folder(&self) -> &Path;
-}
-
 /// How long a cluster may take until its nodes answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Starts a cluster, tells where it is once every node answers, and keeps it until somebody wants the program to end.
-pub(super) fn keep<W: Kept>(
+pub(super) fn keep<H: Hands>(
     tell: &dyn Fn(&[String]),
-    start: impl AsyncFnOnce() -> Result<W, Trouble>,
+    start: impl AsyncFnOnce() -> Result<RealWorld<H>, Trouble>,
 ) -> Result<(), Trouble> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build();
-    let runtime = runtime.expect("the machine has room for two more threads");
+    let runtime = runtime();
     runtime.block_on(async {
-        let play =
-            async {
-                let world = start().await?;
-                let serve = async {
-                    loop {
-                        let statuses = world.statuses().await;
-                        let placed = statuses.values().filter(|status| status.shard.is_some());
-                        if placed.count() == world.addresses().len() {
-                            return;
-                        }
-                        sleep(LOOK_EVERY).await;
+        let play = async {
+            let world = start().await?;
+            let places = world.observer().places();
+            let serve = async {
+                loop {
+                    let statuses = world.statuses().await;
+                    let placed = statuses.values().filter(|status| status.shard.is_some());
+                    if placed.count() == places.len() {
+                        return;
                     }
-                };
-                if timeout(ANSWERS_WITHIN, serve).await.is_err() {
-                    let failures = world.failures().await;
-                    let failed = failures.iter().map(|(node, why)| format!("{node}: {why}"));
-                    let why = failed.collect::<Vec<_>>().join("; ");
-                    let what = "the cluster".to_owned();
-                    return Err(Trouble::NotUp { what, why });
+                    sleep(LOOK_EVERY).await;
                 }
-                let mut lines = vec![format!("a cluster lives in {}", world.folder().display())];
-                let addresses = world.addresses().iter();
-                lines.extend(addresses.map(|(node, grpc, http)| {
-                    format!("{node:<4} gRPC {grpc:<18} HTTP http://{http}")
-                }));
-                if let Some((_, grpc, _)) = world.addresses().first() {
-                    lines.push(format!("try `cargo kv set greeting hello --node {grpc}`"));
-                }
-                tell(&lines);
-                std::future::pending().await
             };
+            if timeout(ANSWERS_WITHIN, serve).await.is_err() {
+                let failures = world.failures().await;
+                let failed = failures.iter().map(|(node, why)| format!("{node}: {why}"));
+                let why = failed.collect::<Vec<_>>().join("; ");
+                let what = "the cluster".to_owned();
+                return Err(Trouble::NotUp { what, why });
+            }
+            let mut lines = vec![format!("a cluster lives in {}", world.folder().display())];
+            lines.extend(places.iter().map(|(node, NodePlace { front, http, .. })| {
+                format!("{node:<4} gRPC {front:<18} HTTP http://{http}")
+            }));
+            if let Some(NodePlace { front, .. }) = places.values().next() {
+                lines.push(format!("try `cargo kv set greeting hello --node {front}`"));
+            }
+            tell(&lines);
+            std::future::pending().await
+        };
         tokio::select! {
             biased;
             () = stop::requested() => Ok(()),

@@ -32,6 +32,8 @@ pub struct NodePlace {
     pub backdoor: String,
     /// The address that clients and the other nodes know.
     pub front: String,
+    /// Where it serves HTTP.
+    pub http: String,
     /// Where it writes its events.
     pub events: PathBuf,
 }
@@ -92,6 +94,12 @@ impl Observer {
     #[must_use]
     pub fn clock(&self) -> &Arc<RunClock> {
         &self.clock
+    }
+
+    /// Where the nodes are found.
+    #[must_use]
+    pub fn places(&self) -> &BTreeMap<NodeId, NodePlace> {
+        &self.nodes
     }
 
     /// What stands in ZooKeeper.
