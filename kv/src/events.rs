@@ -1,5 +1,7 @@
 //! What happens inside a node, written down for the checker.
 
+#[cfg(feature = "net")]
+pub mod clock;
 pub mod json;
 
 use kv_core::{Epoch, Log, NodeId, Offset, ShardId, ShardRecord, Version};

@@ -8,10 +8,10 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use kv::events::clock::monotonic;
 use kv::events::json::{Position, object};
 use kv::events::{Event, Events};
 use kv_core::NodeId;
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tracing::error;
 
@@ -85,13 +85,6 @@ impl Events for EventFile {
             *file = None;
         }
     }
-}
-
-/// Nanoseconds on the machine's monotonic clock, which is the same for all of its processes.
-fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -30,13 +30,21 @@ pub fn object(at: Position, event: &Event) -> Map<String, Value> {
         ("sequence", at.sequence),
     ];
     object.extend(place.map(|(name, number)| (name.to_owned(), number.into())));
-    object.insert("event".to_owned(), event.name().replace('-', "_").into());
+    object.insert("event".to_owned(), kind(event).into());
     let fields = fields(event).into_iter();
     object.extend(fields.map(|(name, value)| (name.to_owned(), value)));
     object
 }
 
-fn fields(event: &Event) -> Vec<(&'static str, Value)> {
+/// The kind of an event, as the field `event` has it.
+#[must_use]
+pub fn kind(event: &Event) -> String {
+    event.name().replace('-', "_")
+}
+
+/// What an event says, field by field.
+#[must_use]
+pub fn fields(event: &Event) -> Vec<(&'static str, Value)> {
     let of = |shard: &ShardId, rest: Vec<(&'static str, Value)>| {
         let shard = ("shard", Value::from(shard.0));
         std::iter::once(shard).chain(rest).collect()

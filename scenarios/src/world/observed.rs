@@ -1,9 +1,8 @@
 //! What a node records, in the words of the checker.
 
 use checker::NodeEventKind;
-use kv::events::Event;
-use kv_core::{NodeId, ShardId, Version};
-use serde_json::Value;
+use kv::events::{Event, json};
+use kv_core::{NodeId, ShardId};
 
 /// The checker's words for a node's event.
 #[must_use]
@@ -50,79 +49,8 @@ pub fn translate(event: Event) -> NodeEventKind {
             shard: number(shard),
             after: after.0,
         },
-        other => translate_other(other),
-    }
-}
-
-/// The events that no check leans on by more than their name.
-fn translate_other(event: Event) -> NodeEventKind {
-    let of = |kind: &str, shard: ShardId, fields: Vec<(&'static str, Value)>| {
-        let shard = [("shard", Value::from(shard.0))];
-        NodeEventKind::other(kind, shard.into_iter().chain(fields))
-    };
-    let named = |version: Version| {
-        vec![
-            ("epoch", version.epoch.0.into()),
-            ("offset", version.offset.0.into()),
-        ]
-    };
-    match event {
-        Event::Promoted { shard, epoch, .. } => {
-            of("promoted", shard, vec![("epoch", epoch.0.into())])
-        }
-        Event::Demoted(shard, epoch) => of("demoted", shard, vec![("epoch", epoch.0.into())]),
-        Event::Promised(shard, epoch) => of("promised", shard, vec![("epoch", epoch.0.into())]),
-        Event::Released(shard, epoch) => of("released", shard, vec![("epoch", epoch.0.into())]),
-        Event::Elected {
-            shard,
-            epoch,
-            writer,
-        } => of(
-            "elected",
-            shard,
-            vec![("epoch", epoch.0.into()), ("writer", writer.0.into())],
-        ),
-        Event::RolledBack {
-            shard,
-            epoch,
-            after,
-            ..
-        } => of(
-            "rolled_back",
-            shard,
-            vec![("epoch", epoch.0.into()), ("after", after.0.into())],
-        ),
-        Event::RefusedStale { shard, epoch, from } => of(
-            "refused_stale",
-            shard,
-            vec![("epoch", epoch.0.into()), ("from", from.0.into())],
-        ),
-        Event::Contradicted {
-            shard,
-            offset,
-            from,
-        } => of(
-            "contradicted",
-            shard,
-            vec![("offset", offset.0.into()), ("from", from.0.into())],
-        ),
-        Event::Forgot { shard, after } => of("forgot", shard, vec![("after", after.0.into())]),
-        Event::Whole(shard) => of("whole", shard, vec![]),
-        Event::Installed {
-            shard,
-            version,
-            chain,
-        } => {
-            let mut fields = named(version);
-            fields.push(("chain", chain.into()));
-            of("installed", shard, fields)
-        }
-        Event::SnapshotRefused(why) => {
-            NodeEventKind::other("snapshot_refused", [("why", why.into())])
-        }
-        Event::Checkpoint(version) => NodeEventKind::other("checkpoint", named(version)),
-        Event::Stopped(why) => NodeEventKind::other("stopped", [("why", why.into())]),
-        known => unreachable!("{known:?} is translated above"),
+        // No check leans on more of these than their name.
+        other => NodeEventKind::other(&json::kind(&other), json::fields(&other)),
     }
 }
 
@@ -138,7 +66,7 @@ fn ids(nodes: impl IntoIterator<Item = NodeId>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use kv_core::{Epoch, Log, Offset};
+    use kv_core::{Epoch, Log, Offset, Version};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use kv::events::clock::monotonic;
 
 /// A run's clock.
 #[derive(Debug)]
@@ -42,13 +42,6 @@ impl RunClock {
     pub fn since_start(&self, moment: u64) -> u64 {
         moment.saturating_sub(self.start)
     }
-}
-
-/// Nanoseconds on the machine's monotonic clock, which is the same for all of its processes.
-fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
 }
 
 #[cfg(test)]
